@@ -1,0 +1,67 @@
+"""What every part of one node's agent shares: who the node is, its settings, and its tools. `agent` makes it, `pod`
+and its parts use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from portway.client import Client
+from portway.loop import Clock
+from portway.netns.kernel import Namespace
+from portway.node.events import Recorder
+from portway.node.images import Images
+from portway.node.lifecycle import RestartDelay
+from portway.node.runtime import PodHost
+from portway.node.wiring import AddressPool, Wiring
+from portway.objects.core import Pod, Service
+
+
+def _no_services(_: str) -> Iterable[Service]:
+    return ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentConfig:
+    """Settings of a node agent; the defaults are those of the one-machine cluster. Times in seconds.
+
+    `state`: a folder of the agent's own. `needed`: folders that every container must see, beside the interpreter's.
+    `services(namespace)`: the Services whose `{SVC}_SERVICE_HOST` variables a new container gets, beside `kubernetes_host`."""
+
+    state: Path
+    images: Images = field(default_factory=Images)
+    restart: RestartDelay = field(default_factory=lambda: RestartDelay(1.0, 30.0))
+    lease_renew: float = 1.0
+    lease_duration: int = 4
+    cluster_dns: str = "10.3.240.10"
+    cluster_domain: str = "cluster.local"
+    kubernetes_host: str = "10.3.240.1"
+    labels: dict[str, str] = field(default_factory=dict)
+    max_pods: int = 250
+    stop_grace: float = 2.0
+    needed: tuple[str, ...] = ()
+    services: Callable[[str], Iterable[Service]] = _no_services
+
+
+@dataclass(slots=True, kw_only=True)
+class NodeContext:
+    """One node. `pool` is there once the node has its pod CIDR."""
+
+    name: str
+    address: str
+    client: Client
+    clock: Clock
+    config: AgentConfig
+    host: PodHost
+    wiring: Wiring
+    recorder: Recorder
+    pool: AddressPool | None = None
+
+    @property
+    def network(self) -> Namespace:
+        return self.wiring.node
+
+    def pod_folder(self, pod: Pod) -> Path:
+        return self.config.state / "pods" / pod.metadata.uid
