@@ -1,0 +1,81 @@
+"""`portway up` and `portway down` as a person sees them: a line per step, and what to do next.
+
+Works without a terminal. Ctrl-C and SIGTERM during `up` take back what was started. The work is `lab.launch`'s.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterable
+from contextlib import closing
+from types import FrameType
+
+from portway.cli.errors import UserError
+from portway.cli.session import Session
+from portway.cli.show import complain, say
+from portway.lab import launch, state
+from portway.lab.launch import Order
+
+
+def up(session: Session, *, nodes: int | None, images: Iterable[str], timeout: float, userns: bool) -> None:
+    """Bring the cluster up, or say that it is up."""
+    order = Order(nodes, parse_images(images), userns or launch.wants_user_namespace(os.environ), timeout)
+    started = time.monotonic()
+    with state.lock(session.home):
+        known = session.load()
+        if known is not None and state.running(known) is not None:
+            say(f"{session.folder.name} is already up: {len(known.nodes)} nodes (portway node add NAME adds one)")
+            say(how_to_use(session))
+            return
+        state.prepare(session.folder)
+        signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            with closing(launch.up(session.folder, order)) as steps:
+                for step in steps:
+                    complain(f"{step.seconds:6.2f} s  {step.text}")
+        except KeyboardInterrupt as e:
+            raise UserError("interrupted: what was started is gone again", 130) from e
+    say(f"{session.folder.name} is up after {time.monotonic() - started:.2f} s")
+    say(how_to_use(session))
+
+
+def down(session: Session) -> None:
+    """End the cluster; none there is no error."""
+    started = time.monotonic()
+    with state.lock(session.home):
+        if launch.down(session.folder, session.load()):
+            say(f"{session.folder.name} is down after {time.monotonic() - started:.2f} s: nothing is left")
+        else:
+            say(f"{session.folder.name} is not up: nothing to do")
+
+
+def parse_images(words: Iterable[str]) -> dict[str, str]:
+    """NAME=COMMAND or NAME=DIRECTORY, as often as given. UserError for anything else."""
+    from portway.node.images import MappingError, parse_mapping
+
+    result: dict[str, str] = {}
+    for word in words:
+        try:
+            parse_mapping(word)
+        except MappingError as e:
+            raise UserError(str(e), 2) from e
+        name, _, command = word.partition("=")
+        result[name] = command
+    return result
+
+
+def how_to_use(session: Session) -> str:
+    named = session.named
+    return "\n".join(
+        (
+            f"  export KUBECONFIG={session.folder.kubeconfig}",
+            f"  portway kubectl{named} get nodes        portway exec{named} client -- COMMAND",
+            f"  portway status{named}                   portway down{named}",
+        )
+    )
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,200 @@
+"""Start and stop a supervisor from the command line: the half of `up` and `down` that runs in the user's process.
+
+`up` starts the detached process and yields what it reports until the cluster is ready; whatever goes wrong is a
+`LaunchError` with a cure, and an interrupted start is cleaned up. `down` ends the process and removes the folder. Nothing
+heavy is imported here: the supervisor imports its own things while the user's process already prints.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
+
+from portway.lab import state
+from portway.lab.state import Folder, State
+
+_DOWN_SECONDS = 10.0
+_SLACK_SECONDS = 5.0
+"""The supervisor watches the time itself and says more than we could; this is for one that hangs."""
+
+
+class LaunchError(Exception):
+    """The cluster did not come up or go down; the message is for the user and names the cure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What `up` wants. `nodes` None: as many as there were, or two."""
+
+    nodes: int | None = None
+    images: Mapping[str, str] | None = None
+    user_namespace: bool = False
+    timeout: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A line of progress: what is done, and after how many seconds."""
+
+    text: str
+    seconds: float
+
+
+def wants_user_namespace(environment: Mapping[str, str]) -> bool:
+    """An ordinary user needs one; root may ask for one with PORTWAY_USERNS=1."""
+    return os.geteuid() != 0 or environment.get("PORTWAY_USERNS", "") not in ("", "0")
+
+
+def up(place: Folder, order: Order) -> Generator[Step, None, None]:
+    """Bring the cluster up, yielding its steps. The caller holds `state.lock`.
+
+    Closing the generator (Ctrl-C) ends the supervisor and removes what it made, except objects of an earlier cluster."""
+    fresh = not place.state_file.exists()
+    _check_leftovers(place)
+    read, write = os.pipe2(os.O_CLOEXEC)
+    try:
+        process = _spawn(place, order, write)
+    finally:
+        os.close(write)
+    finished = False
+    try:
+        with os.fdopen(read, "rb", buffering=0) as reports:
+            yield from _follow(place, reports.fileno(), order.timeout)
+        finished = True
+    finally:
+        if not finished:
+            _end(process)
+            state.remove_runtime(place)
+            if fresh:
+                _keep_log(place)
+
+
+def _check_leftovers(place: Folder) -> None:
+    """A file that is not ours to wipe: objects without a state that names them."""
+    if not place.state_file.exists() and place.database.exists():
+        raise LaunchError(
+            f"{place.path} has objects but no state.json: nothing was changed. Move the folder away and start afresh: "
+            f"mv {place.path} {place.path}.old"
+        )
+    state.remove_runtime(place)
+
+
+def _spawn(place: Folder, order: Order, report: int) -> subprocess.Popen[bytes]:
+    words = {
+        "folder": str(place.path),
+        "nodes": order.nodes,
+        "images": dict(order.images or {}),
+        "user_namespace": order.user_namespace,
+        "report": report,
+        "timeout": order.timeout,
+    }
+    log = os.open(place.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "portway.lab.supervisor", json.dumps(words)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=(report,),
+            start_new_session=True,
+            cwd="/",
+            env=_environment(),
+        )
+    finally:
+        os.close(log)
+
+
+def _environment() -> dict[str, str]:
+    """Ours, with the folder of this very package first on the path, so that a checkout starts its own supervisor."""
+    source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    path = os.environ.get("PYTHONPATH", "")
+    parts = [source, *(p for p in path.split(os.pathsep) if p and p != source)]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(parts)}
+
+
+def _follow(place: Folder, report: int, timeout: float) -> Iterator[Step]:
+    started = time.monotonic()
+    waiting = select.poll()
+    waiting.register(report, select.POLLIN | select.POLLHUP)
+    rest = b""
+    while True:
+        left = timeout + _SLACK_SECONDS - (time.monotonic() - started)
+        if left <= 0 or not waiting.poll(left * 1000):
+            raise LaunchError(f"the cluster was not ready within {timeout:g} s: see {place.log}, or give it --timeout")
+        data = os.read(report, 65536)
+        if not data:
+            raise LaunchError(
+                f"the supervisor ended before the cluster was ready; this is a bug, please report it with {place.log}"
+            )
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            said = json.loads(line)
+            if "error" in said:
+                raise LaunchError(said["error"])
+            yield Step(said["step"], time.monotonic() - started)
+            if said.get("ready"):
+                return
+
+
+def _keep_log(place: Folder) -> None:
+    """Remove a cluster that never was, but for the log, which says why."""
+    try:
+        log = place.log.read_bytes()
+    except OSError:
+        log = b""
+    state.remove(place)
+    if log:
+        place.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        place.log.write_bytes(log)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(_DOWN_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def down(place: Folder, known: State | None) -> bool:
+    """End the supervisor that `known` names and remove the folder; whether there was anything. The caller holds the lock."""
+    there = place.path.exists()
+    alive = state.running(known)
+    if alive is not None:
+        _end_other(alive.pid, known)
+    state.remove(place)
+    return there
+
+
+def _end_other(pid: int, known: State | None) -> None:
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if state.running(known) is None:  # the number was reused between the two looks
+            return
+        ended = select.poll()
+        ended.register(fd, select.POLLIN)
+        for number, seconds in ((signal.SIGTERM, _DOWN_SECONDS), (signal.SIGKILL, _DOWN_SECONDS)):
+            try:
+                signal.pidfd_send_signal(fd, number)
+            except ProcessLookupError:
+                return
+            except PermissionError as e:
+                raise LaunchError(
+                    f"the supervisor (process {pid}) belongs to another user: run portway down as that user"
+                ) from e
+            if ended.poll(seconds * 1000):
+                return
+        raise LaunchError(f"process {pid} does not end: it waits for a disk or device; try portway down again")
+    finally:
+        os.close(fd)

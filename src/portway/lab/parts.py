@@ -1,0 +1,172 @@
+"""The one module of the lab that knows how each of the other packages is started.
+
+`running` decides what runs where and when; here stands what it calls for the API server, the controllers, a node's proxy and
+a node's agent. When a package's way of starting changes, this file changes and no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+
+from aiohttp import web
+
+from portway.apiserver.auth import User
+from portway.apiserver.server import ApiServer, ServerConfig
+from portway.apiserver.store import Store
+from portway.apiserver.streams import PodStreams
+from portway.client import Client, Config
+from portway.controllers.run import run as run_control_plane
+from portway.controllers.world import Settings
+from portway.lab import topology
+from portway.lab.pki import Pki
+from portway.lab.state import Folder
+from portway.lab.streams import NodeStreams
+from portway.loop.clock import Clock
+from portway.netlink.socket import NETLINK_NETFILTER, open_netlink
+from portway.netns.kernel import Namespace
+from portway.nft.features import available
+from portway.nft.kernel import KernelNft
+from portway.node.agent import NodeAgent
+from portway.node.context import AgentConfig
+from portway.node.images import Images, parse_mapping
+from portway.objects.kinds import KINDS
+from portway.proxy import apply as proxy
+from portway.proxy.config import ProxyConfig
+
+NODE_GRACE_SECONDS = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What every agent is given."""
+
+    folder: Folder
+    pki: Pki
+    server: str
+    images: Mapping[str, str]
+
+    def client(self, agent: str) -> Client:
+        """A client of its own, as on a real cluster: agents share no connection."""
+        config = Config(server=self.server, ca_file=str(self.pki.ca), token=self.pki.token)
+        return Client(config, user_agent=f"portway-{agent}")
+
+
+def listen(address: str, port: int) -> socket.socket:
+    """A listening TCP socket in the calling thread's namespace; OSError (EADDRINUSE) when the port is taken."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address, port))
+        listener.listen(1024)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def missing_in_netfilter(namespace: Namespace) -> tuple[str, ...]:
+    """What the kernel lacks for the proxy's tables, each with its cure. Loads and removes small tables in `namespace`."""
+    with namespace.run(lambda: open_netlink(NETLINK_NETFILTER)) as probe:
+        return tuple(str(missing) for missing in available(probe))
+
+
+class Api:
+    """The API server with its store, serving on its sockets until `close`."""
+
+    def __init__(self, store: Store, runner: web.AppRunner) -> None:
+        self._store = store
+        self._runner = runner
+
+    async def close(self) -> None:
+        await self._runner.cleanup()
+        await self._store.close()
+
+
+async def start_api(shared: Shared, listeners: Sequence[socket.socket], streams: PodStreams) -> Api:
+    """Serve the objects of `shared.folder` over TLS on `listeners`. Raises StoreUnreadable for a file that is not ours."""
+    store = Store(shared.folder.database, KINDS)
+    users = {shared.pki.token: User("portway-admin", ("system:masters",))}
+    config = ServerConfig(
+        services=IPv4Network(topology.SERVICE_CIDR), advertise=(topology.EDGE_ADDRESS, topology.EDGE_API_PORT)
+    )
+    server = ApiServer(store, config=config, users=users, streams=streams)
+    await server.bootstrap()
+    runner = server.runner()
+    await runner.setup()
+    tls = _tls(shared.pki)
+    for listener in listeners:
+        await web.SockSite(runner, listener, ssl_context=tls).start()
+    return Api(store, runner)
+
+
+def _tls(pki: Pki) -> ssl.SSLContext:
+    """The server's side: its certificate, and a client's when the client shows one that our authority signed."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(pki.ca))
+    context.load_cert_chain(str(pki.server_cert), str(pki.server_key))
+    context.verify_mode = ssl.CERT_OPTIONAL
+    return context
+
+
+async def run_controllers(shared: Shared, clock: Clock) -> None:
+    """The embedded control plane. A node that is switched off is noticed after seconds here, not after a provider's 40."""
+    settings = Settings(cluster_cidr=IPv4Network(topology.CLUSTER_CIDR), node_grace=NODE_GRACE_SECONDS)
+    async with shared.client("controllers") as client:
+        await run_control_plane(client, settings, clock)
+
+
+async def run_proxy(shared: Shared, namespace: Namespace, node: str, clock: Clock) -> None:
+    """The service proxy of `node`, on the netfilter of its namespace."""
+    config = ProxyConfig(
+        cluster_cidr=IPv4Network(topology.CLUSTER_CIDR), service_cidr=IPv4Network(topology.SERVICE_CIDR)
+    )
+    nft = KernelNft(namespace.run(lambda: open_netlink(NETLINK_NETFILTER)))
+    try:
+        async with shared.client("proxy") as client:
+            await proxy.run(client, nft, node_name=node, clock=clock, config=config)
+    finally:
+        nft.close()
+
+
+class NodeHandle:
+    """The node agent of one host. A `NodeAgent` lives once, so every `run` makes a new one; streams go to the newest."""
+
+    def __init__(self, shared: Shared, namespace: Namespace, host: topology.Host, streams: NodeStreams) -> None:
+        self._shared = shared
+        self._namespace = namespace
+        self._host = host
+        self._streams = streams
+        self._agent: NodeAgent | None = None
+        self.ready = asyncio.Event()
+
+    async def run(self, clock: Clock) -> None:
+        """Until cancelled; then every pod of the node ends at once, as on a node that loses its power."""
+        shared, name = self._shared, self._host.name
+        programs = dict(parse_mapping(f"{image}={command}") for image, command in shared.images.items())
+        config = AgentConfig(state=shared.folder.nodes / name, images=Images.with_mappings(programs))
+        async with shared.client(f"node-{name}") as client:
+            self._agent = agent = NodeAgent(
+                name,
+                client=client,
+                namespace=self._namespace,
+                address=self._host.addresses[0],
+                config=config,
+                clock=clock,
+            )
+            self._streams.connect(name, agent.streams)
+            watching = asyncio.create_task(self._follow(agent))
+            try:
+                await agent.run()
+            finally:
+                watching.cancel()
+                self.ready.clear()
+                self._streams.disconnect(name)
+
+    async def _follow(self, agent: NodeAgent) -> None:
+        await agent.ready.wait()
+        self.ready.set()

@@ -1,0 +1,167 @@
+"""The detached process that holds the whole cluster: isolates itself, starts everything, reports, and waits for its end.
+
+Started by `launch` as `python -m portway.lab.supervisor ORDER`, with one JSON object as the order and a pipe for progress.
+SIGTERM ends it in an orderly way; any other end takes pods and namespaces along, because they live below this process.
+Its log is the file that its standard error is. It enters its namespaces before it imports anything that starts a thread.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from portway.lab.isolate import CannotIsolate, isolate
+
+if TYPE_CHECKING:
+    from portway.lab.running import Running
+
+
+class Reporter:
+    """The pipe to the user's `portway up`; nobody may be listening any more."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def __call__(self, step: str, *, ready: bool = False) -> None:
+        self._write({"step": step, "ready": ready})
+
+    def failed(self, error: str) -> None:
+        self._write({"error": error})
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _write(self, words: dict[str, Any]) -> None:
+        if self._fd < 0:
+            return
+        try:
+            os.write(self._fd, json.dumps(words).encode() + b"\n")
+        except BrokenPipeError:
+            self.close()
+
+
+def main(order: dict[str, Any]) -> int:
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    os.umask(0o077)
+    report = Reporter(int(order["report"]))
+    try:
+        isolate(user_namespace=bool(order["user_namespace"]))
+    except CannotIsolate as e:
+        report.failed(str(e))
+        return 1
+    import asyncio
+
+    from portway.lab.logs import log_to
+
+    log_to(sys.stderr)
+    return asyncio.run(_run(order, report))
+
+
+async def _run(order: dict[str, Any], report: Reporter) -> int:
+    import asyncio
+
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(number, ended.set)
+    task = asyncio.create_task(_cluster(order, report, ended))
+    return await task
+
+
+async def _cluster(order: dict[str, Any], report: Reporter, ended: Any) -> int:
+    import asyncio
+
+    from portway.lab import control
+    from portway.lab.running import Running, Wanted
+    from portway.lab.state import Folder
+    from portway.loop.clock import SystemClock
+
+    folder = Folder(Path(order["folder"]))
+    running = Running(folder, SystemClock(), report)
+    coming = asyncio.create_task(_come_up(running, Wanted(order["nodes"], order["images"]), order, report))
+    leaving = asyncio.create_task(ended.wait())
+    server = await control.serve(folder.control, _operations(running, ended))
+    try:
+        await asyncio.wait({coming, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if coming.done() and not coming.result():
+            return 1
+        await leaving
+        return 0
+    finally:
+        report.close()
+        server.close()
+        coming.cancel()
+        leaving.cancel()
+        await asyncio.gather(coming, leaving, return_exceptions=True)
+        await running.stop()
+
+
+async def _come_up(running: Running, wanted: Any, order: dict[str, Any], report: Reporter) -> bool:
+    """Whether the cluster is ready. What went wrong is reported to the user and logged."""
+    import asyncio
+    import logging
+
+    from portway.apiserver.database import StoreFailed, StoreUnreadable
+    from portway.lab.running import CannotStart
+    from portway.lab.state import StateError
+    from portway.lab.topology import NoSuchPlan
+    from portway.netns.kernel import NetworkError
+
+    try:
+        async with asyncio.timeout(float(order["timeout"])):
+            await running.start(wanted)
+            await running.wait_ready()
+    except TimeoutError:
+        report.failed(
+            f"not ready within {order['timeout']:g} s: {await _unready(running)}; "
+            f"see {running.folder.log}, or give it more with --timeout"
+        )
+        return False
+    except (CannotStart, NoSuchPlan, NetworkError, StateError, StoreUnreadable, StoreFailed) as e:
+        logging.getLogger("portway.lab").error("%s", e)
+        report.failed(str(e))
+        return False
+    except Exception as e:
+        logging.getLogger("portway.lab").exception("coming up")
+        report.failed(f"{type(e).__name__}: {e}; this is a bug, please report it with {running.folder.log}")
+        return False
+    gc.collect()
+    gc.freeze()
+    report("ready", ready=True)
+    report.close()
+    return True
+
+
+async def _unready(running: Running) -> str:
+    status = await running.status({})
+    hosts = [f"{h['name']} is {h['state']}" for h in status["hosts"] if h["state"] not in ("ready", "off")]
+    agents = [f"{a['name']} {a['host']}: {a['error']}".strip() for a in status["agents"] if a["error"]]
+    return "; ".join(hosts + agents) or "a Service does not answer"
+
+
+def _operations(running: Running, ended: Any) -> dict[str, Any]:
+    async def down(_: object) -> None:
+        ended.set()
+
+    return {
+        "status": running.status,
+        "node-add": running.node_add,
+        "node-remove": running.node_remove,
+        "node-stop": running.node_stop,
+        "node-start": running.node_start,
+        "route-add": running.route_add,
+        "route-delete": running.route_delete,
+        "routes": running.routes,
+        "down": down,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main(json.loads(sys.argv[1])))

@@ -1,0 +1,99 @@
+"""`portway up` around the launch: images are checked first, progress is told, an interruption is one line."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from build_cli import CommandLine
+from portway.cli.errors import UserError
+from portway.cli.lifecycle import parse_images
+from portway.lab import launch, state
+from portway.lab.launch import LaunchError, Order, Step
+from portway.lab.state import Folder
+
+
+@pytest.fixture
+def portway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    monkeypatch.setenv("PORTWAY_HOME", str(tmp_path))
+    monkeypatch.delenv("PORTWAY_NAME", raising=False)
+    return CommandLine(monkeypatch, capsys)
+
+
+@pytest.fixture
+def orders(monkeypatch: pytest.MonkeyPatch) -> list[Order]:
+    """What was ordered; every launch takes two steps."""
+    found: list[Order] = []
+
+    def up(place: Folder, order: Order) -> Generator[Step, None, None]:
+        found.append(order)
+        yield Step("network: client, edge, node-1", 0.5)
+        yield Step("ready", 1.25)
+
+    monkeypatch.setattr(launch, "up", up)
+    return found
+
+
+def test_progress_and_what_to_do_next(portway: CommandLine, orders: list[Order], tmp_path: Path) -> None:
+    said = portway("up", "--nodes", "3", "--timeout", "9", "--image", "web:1=python3 -m http.server", "--userns")
+    assert said.code == 0
+    assert said.err.splitlines() == ["  0.50 s  network: client, edge, node-1", "  1.25 s  ready"]
+    assert f"export KUBECONFIG={tmp_path}/portway/kubeconfig" in said.out
+    assert orders == [Order(3, {"web:1": "python3 -m http.server"}, True, 9.0)]
+
+
+def test_the_defaults(portway: CommandLine, orders: list[Order], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "wants_user_namespace", lambda _: False)
+    portway("up")
+    assert orders == [Order(None, {}, False, 60.0)]
+
+
+def test_while_a_cluster_comes_up_nobody_else_may(
+    portway: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def up(place: Folder, order: Order) -> Generator[Step, None, None]:
+        with pytest.raises(state.Locked), state.lock(tmp_path):
+            pass
+        yield Step("ready", 1.0)
+
+    monkeypatch.setattr(launch, "up", up)
+    assert portway("up").code == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (KeyboardInterrupt(), 130, "portway: interrupted: what was started is gone again\n"),
+        (LaunchError("veth missing: modprobe veth"), 1, "portway: veth missing: modprobe veth\n"),
+    ],
+)
+def test_what_goes_wrong_is_one_line(
+    portway: CommandLine, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, says: str
+) -> None:
+    closed: list[bool] = []
+
+    def up(place: Folder, order: Order) -> Generator[Step, None, None]:
+        try:
+            yield Step("network", 0.1)
+            raise error
+        finally:
+            closed.append(True)
+
+    monkeypatch.setattr(launch, "up", up)
+    said = portway("up")
+    assert (said.code, said.err.splitlines(keepends=True)[1:]) == (code, [says])
+    assert closed
+
+
+def test_images_by_name() -> None:
+    assert parse_images(["a=x", "b:1=y -z", "a=last wins"]) == {"a": "last wins", "b:1": "y -z"}
+    assert parse_images(["web=cmd --flag=value"]) == {"web": "cmd --flag=value"}
+
+
+@pytest.mark.parametrize("word", ["nothing", "=command", "name=", "name='unclosed"])
+def test_images_that_name_no_program(word: str) -> None:
+    with pytest.raises(UserError, match="--image") as caught:
+        parse_images([word])
+    assert caught.value.code == 2

@@ -1,0 +1,171 @@
+"""Starting and ending the supervisor from the user's side, with a process in its place that does what the test says."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from portway.lab import launch, state
+from portway.lab.launch import LaunchError, Order
+from portway.lab.state import Folder, State
+
+# Says what the test wrote into "says", then stays until SIGTERM, after which it leaves a file behind.
+STAND_IN = """
+import json, os, signal, sys
+order = json.loads(sys.argv[1])
+folder = order["folder"]
+def leave(*_):
+    open(folder + "/left", "w").close()
+    os._exit(0)
+signal.signal(signal.SIGTERM, leave)
+with open(folder + "/says") as file:
+    text = file.read()
+os.write(order["report"], text.encode())
+if "stay" not in text:
+    os._exit(3)
+signal.pause()
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Folder:
+    place = state.folder(tmp_path, "portway")
+    state.prepare(place)
+    return place
+
+
+@pytest.fixture(autouse=True)
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Every supervisor that is started is the stand-in; none outlives the test."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def spawn(place: Folder, order: Order, report: int) -> subprocess.Popen[bytes]:
+        words = json.dumps({"folder": str(place.path), "report": report})
+        process = subprocess.Popen([sys.executable, "-I", "-S", "-c", STAND_IN, words], pass_fds=(report,))
+        started.append(process)
+        return process
+
+    monkeypatch.setattr(launch, "_spawn", spawn)
+    yield started
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def says(place: Folder, *lines: object) -> None:
+    (place.path / "says").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_the_steps_arrive_until_it_is_ready(place: Folder, stand_in: list[subprocess.Popen[bytes]]) -> None:
+    says(place, {"step": "network"}, {"step": "stay"}, {"step": "ready", "ready": True})
+    with closing(launch.up(place, Order())) as steps:
+        assert [s.text for s in steps] == ["network", "stay", "ready"]
+    assert stand_in[0].poll() is None, "it goes on without us"
+
+
+def test_an_error_of_the_supervisor_is_told_and_the_folder_is_clean_again(place: Folder) -> None:
+    says(place, {"step": "network"}, {"error": "veth is missing: modprobe veth"})
+    place.log.write_text("what happened\n")
+    with pytest.raises(LaunchError, match="modprobe veth"), closing(launch.up(place, Order())) as steps:
+        list(steps)
+    assert [p.name for p in place.path.iterdir()] == ["supervisor.log"], "the log says why; nothing else stays"
+
+
+def test_a_supervisor_that_vanishes_is_a_bug(place: Folder) -> None:
+    says(place, {"step": "network"})
+    with pytest.raises(LaunchError, match=r"this is a bug, please report it with .*supervisor\.log"):
+        list(launch.up(place, Order()))
+
+
+def test_an_interrupted_start_is_taken_back(place: Folder, stand_in: list[subprocess.Popen[bytes]]) -> None:
+    says(place, {"step": "stay"})
+    steps = launch.up(place, Order())
+    assert next(steps).text == "stay"
+    steps.close()
+    assert stand_in[0].poll() == 0, "it was asked to end, and ended"
+    assert not place.path.exists()
+
+
+def test_an_interrupted_restart_keeps_the_objects(place: Folder) -> None:
+    state.save(place, State(port=6443))
+    place.database.write_text("objects")
+    says(place, {"step": "stay"})
+    steps = launch.up(place, Order())
+    next(steps)
+    steps.close()
+    assert place.database.read_text() == "objects"
+    assert state.load(place) == State(port=6443)
+
+
+def test_a_start_that_takes_too_long(place: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "_SLACK_SECONDS", 0.0)
+    says(place, {"step": "stay"})
+    with pytest.raises(LaunchError, match=r"was not ready within 0\.2 s.*give it --timeout"):
+        list(launch.up(place, Order(timeout=0.2)))
+
+
+def test_objects_without_a_state_are_not_wiped(place: Folder) -> None:
+    place.database.write_text("objects")
+    with pytest.raises(LaunchError, match="nothing was changed"):
+        next(launch.up(place, Order()))
+    assert place.database.read_text() == "objects"
+
+
+def supervisor() -> tuple[subprocess.Popen[bytes], State]:
+    """A process that leaves at SIGTERM, and the state that names it."""
+    command = [sys.executable, "-I", "-S", "-c", "print(flush=True); input()"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    return process, State(supervisor=state.identify(process.pid))
+
+
+def test_down_ends_the_process_and_removes_the_folder(place: Folder) -> None:
+    process, known = supervisor()
+    try:
+        state.save(place, known)
+        assert launch.down(place, known) is True
+        assert process.wait(5) == -15
+        assert not place.path.exists()
+        assert launch.down(place, None) is False, "nothing to do is no error"
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_down_never_ends_a_later_process_with_the_same_number(place: Folder) -> None:
+    process, known = supervisor()
+    try:
+        assert known.supervisor is not None
+        reused = State(supervisor=state.ProcessId(process.pid, known.supervisor.started - 1, known.supervisor.boot))
+        state.save(place, reused)
+        launch.down(place, reused)
+        assert process.poll() is None
+        assert not place.path.exists()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("environment", "root", "want"),
+    [
+        ({}, True, False),
+        ({"PORTWAY_USERNS": "1"}, True, True),
+        ({"PORTWAY_USERNS": "0"}, True, False),
+        ({}, False, True),
+        ({"PORTWAY_USERNS": "0"}, False, True),
+    ],
+)
+def test_who_needs_a_user_namespace(
+    environment: dict[str, str], root: bool, want: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0 if root else 1000)
+    assert launch.wants_user_namespace(environment) is want
