@@ -224,7 +224,7 @@ def main() -> None:
     from portway.lab.state import StateError
 
     try:
-        app()
+        app(prog_name="portway")
     except (UserError, CannotEnter) as e:
         complain(f"portway: {e}")
         sys.exit(e.code)

@@ -28,6 +28,7 @@ class AgentConfig:
     """Settings of a node agent; the defaults are those of the one-machine cluster. Times in seconds.
 
     `state`: a folder of the agent's own. `needed`: folders that every container must see, beside the interpreter's.
+    `leave`: seconds that a deleted pod keeps running, untold, while the nodes' proxies take it out of their tables (decision 5).
     `services(namespace)`: the Services whose `{SVC}_SERVICE_HOST` variables a new container gets, beside `kubernetes_host`."""
 
     state: Path
@@ -41,6 +42,7 @@ class AgentConfig:
     labels: dict[str, str] = field(default_factory=dict)
     max_pods: int = 250
     stop_grace: float = 2.0
+    leave: float = 0.2
     needed: tuple[str, ...] = ()
     services: Callable[[str], Iterable[Service]] = _no_services
 

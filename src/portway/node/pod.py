@@ -237,13 +237,21 @@ class PodWorker:
         sidecars = [k for k in self.keepers.values() if k.unit.role is Role.SIDECAR]
         if self.sandbox is not None:
             end = self._node.clock.monotonic() + grace
-            await asyncio.gather(*(k.stop(grace) for k in main))
+            await self._leave(min(self._node.config.leave, grace))
+            left = max(0.0, end - self._node.clock.monotonic())
+            await asyncio.gather(*(k.stop(left) for k in main))
             left = max(0.0, end - self._node.clock.monotonic())
             await asyncio.gather(*(k.stop(left) for k in reversed(sidecars)))
         await self._tear_down()
         if self._writing is not None:
             self._writing.cancel()
         await self._remove()
+
+    async def _leave(self, seconds: float) -> None:
+        """Serve on for a moment: who deleted the pod told us and the proxies at once, and a connection that a proxy still sends here
+        would be refused. Containers that have ended anyway are not waited for."""
+        if seconds > 0 and any(k.running for k in self.keepers.values()):
+            await self._node.clock.sleep(seconds)
 
     async def _remove(self) -> None:
         meta = self.pod.metadata
