@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -79,7 +80,8 @@ def portway(*args: str, show: bool = True, check: bool = True) -> str:
     if check and done.returncode != 0:
         raise Surprise(f"{typed(*args)} ended with {done.returncode}: {done.stderr or done.stdout}")
     if show:
-        out((done.stderr + done.stdout).rstrip(), 4)
+        if printed := (done.stderr + done.stdout).rstrip():
+            out(printed, 4)
         return done.stdout + done.stderr
     return done.stdout
 
@@ -110,6 +112,16 @@ def until_answers(url: str) -> float:
     return time.monotonic() - started
 
 
+def until_asked(url: str, names: set[str]) -> None:
+    """Wait until exactly these pods answer."""
+    started = time.monotonic()
+    while True:
+        bodies = quietly("node-1", url, 20).bodies
+        if {n for n in names if any(n in body for body in bodies)} == names and len(bodies) == len(names):
+            return
+        expect(time.monotonic() - started < 20, f"{', '.join(sorted(names))} were not what answered within 20 s")
+
+
 def until_ready() -> None:
     """Wait until every node is Ready again."""
     started = time.monotonic()
@@ -127,8 +139,9 @@ def service(name: str) -> tuple[str, int]:
     return str(spec["clusterIP"]), int(spec["ports"][0].get("nodePort", 0))
 
 
-def web_pods() -> list[dict[str, Any]]:
-    return [p for p in get("pods", "-l", WEB)["items"] if "deletionTimestamp" not in p["metadata"]]
+def pods(selector: str) -> list[dict[str, Any]]:
+    """Those that are not on their way out."""
+    return [p for p in get("pods", "-l", selector)["items"] if "deletionTimestamp" not in p["metadata"]]
 
 
 def step_0() -> None:
@@ -146,7 +159,7 @@ def step_1() -> None:
     apply("10-deployment.yaml")
     portway("kubectl", "rollout", "status", "deployment/service-demo")
     portway("kubectl", "get", "pods", "-o", "wide")
-    one, two = web_pods()
+    one, two = pods(WEB)
     name, address = one["metadata"]["name"], two["status"]["podIP"]
     until_answers(f"http://{address}:8080/")
     answers = request(f"pod/default/{name}", f"http://{address}:8080/")
@@ -165,7 +178,7 @@ def step_2() -> None:
     portway("kubectl", "get", "service", "service-demo")
     portway("kubectl", "get", "endpointslices", "-l", "kubernetes.io/service-name=service-demo")
     address, _ = service("service-demo")
-    for source in (f"pod/default/{web_pods()[0]['metadata']['name']}", "node-1"):
+    for source in (f"pod/default/{pods(WEB)[0]['metadata']['name']}", "node-1"):
         answers = request(source, f"http://{address}/", 20)
         expect(answers.ok == 20 and len(answers.bodies) == 2, f"both pods must answer {source}")
     hosts = [portway("exec", host, "--", "cat", "/proc/net/fib_trie", show=False) for host in NODES]
@@ -177,20 +190,67 @@ def step_2() -> None:
 
 
 def step_3() -> None:
-    title("3. Only pods that are ready are asked; one that goes is replaced")
-    gone = web_pods()[0]["metadata"]["name"]
-    portway("kubectl", "delete", "pod", gone, "--wait=false")
-    portway("kubectl", "rollout", "status", "deployment/service-demo")
-    address, _ = service("service-demo")
-    pods = web_pods()
-    for pod in pods:
-        until_answers(f"http://{pod['status']['podIP']}:8080/")
-    answers = request("node-1", f"http://{address}/", 20)
-    expect(answers.ok == 20 and not any(gone in body for body in answers.bodies), "the deleted pod must not be asked")
+    title("3. Only pods that are ready are asked; pods come and go and nobody notices")
+    apply("25-shop.yaml")
+    portway("kubectl", "rollout", "status", "deployment/shop")
+    url = f"http://{service('shop')[0]}/"
+    sick, well = (p["metadata"]["name"] for p in pods("app=shop"))
+    portway("kubectl", "exec", sick, "--", "rm", "/srv/ready")
+    portway("kubectl", "wait", f"pod/{sick}", "--for=condition=Ready=false", "--timeout=20s")
+    until_asked(url, {well})
+    answers = request("node-1", url, 20)
+    expect(not any(sick in body for body in answers.bodies), "a pod that is not ready must not be asked")
+    portway("kubectl", "exec", sick, "--", "touch", "/srv/ready")
+    portway("kubectl", "wait", f"pod/{sick}", "--for=condition=Ready", "--timeout=20s")
+    until_asked(url, {sick, well})
+    out(f"both are asked again: {sick} answers its readiness probe", 2)
     why(
-        "The replica set made another pod at once. The endpoint slice dropped the old one as soon as its deletion began, "
-        "and each node's proxy changed a few map elements in one transaction: no rule was added or removed."
+        "The node's agent asks /ready each second. The first failure made the pod not ready, its endpoint left the slice, and "
+        "each node's proxy changed a few map elements in one transaction: no rule was added or removed."
     )
+    portway("kubectl", "delete", "pod", sick, "--wait=false")
+    portway("kubectl", "rollout", "status", "deployment/shop")
+    expect(sick not in {p["metadata"]["name"] for p in pods("app=shop")}, "the deleted pod must be replaced")
+    why("The replica set made another pod at once; the old one left the Service as soon as its deletion began.")
+    step_3_rolling(url)
+
+
+def step_3_rolling(url: str) -> None:
+    """Rolling updates under load, with a preStop sleep and without."""
+    answers = roll_under_load(url, "rollout", "restart", "deployment/shop")
+    expect(not answers.failed, "a rolling update with a preStop sleep must lose no request")
+    why("A pod sleeps a second before it ends, and is out of every node's tables long before that: nothing is lost.")
+    hook = '[{"op":"remove","path":"/spec/template/spec/containers/0/lifecycle"}]'
+    portway("kubectl", "patch", "deployment/shop", "--type=json", "-p", hook)
+    portway("kubectl", "rollout", "status", "deployment/shop")
+    answers = roll_under_load(url, "rollout", "restart", "deployment/shop")
+    expect(sum(answers.failed.values()) <= 2, "without preStop only what is in flight may be lost")
+    why(
+        "Without the sleep the server is cut off in the middle of what it is answering; new requests already go elsewhere."
+    )
+
+
+def roll_under_load(url: str, *command: str) -> Answers:
+    """Run a kubectl command that replaces all pods of `shop`, with requests under way all the time."""
+    load = ["exec", "node-1", "--", sys.executable, "-I", "-S", str(REQUEST), url]
+    flags = ["--count=100000", "--seconds=60", "--interval=0.005", "--announce"]
+    out(f"$ portway exec node-1 -- python3 examples/request.py {url} --seconds 60 --interval 0.005 &", 2)
+    old = {p["metadata"]["name"] for p in pods("app=shop")}
+    process = subprocess.Popen([str(BIN / "portway"), *load, *flags], text=True, stdout=subprocess.PIPE)
+    try:
+        expect(process.stdout is not None and process.stdout.readline() == "\n", f"{url} must answer node-1")
+        portway("kubectl", *command)
+        portway("kubectl", "rollout", "status", "deployment/shop")
+        for pod in old:
+            portway("kubectl", "wait", f"pod/{pod}", "--for=delete", "--timeout=30s", show=False)
+        process.send_signal(signal.SIGTERM)
+        answers = Answers(**json.loads(process.communicate(timeout=30)[0]))
+    finally:
+        process.kill()
+        process.wait()
+    lost = ", ".join(f"{count} × {name}" for name, count in answers.failed.items()) or "none"
+    out(f"requests while both pods were replaced: {answers.sent}, failed: {lost}", 4)
+    return answers
 
 
 def step_4() -> None:

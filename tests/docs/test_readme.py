@@ -43,3 +43,18 @@ def test_the_example_folders_say_what_they_are() -> None:
         if folder.is_dir() and folder.name[:2].isdigit():
             for manifest in folder.glob("*.yaml"):
                 assert manifest.read_text().startswith("# Step"), f"{manifest} does not say which step it is"
+
+
+def test_the_demo_that_the_readme_shows_is_from_one_run() -> None:
+    run = (ROOT / "docs" / "demo.txt").read_text().splitlines()
+    block = re.search(r"## The demo, as it prints\n\n```text\n(.*?)```", README, re.S)
+    assert block is not None
+    assert [line for line in block.group(1).splitlines() if line not in run] == []
+
+
+def test_the_demo_has_a_step_for_each_that_the_run_shows() -> None:
+    demo = (ROOT / "examples" / "01-the-road-opens" / "demo.py").read_text()
+    titles = re.findall(r'    title\("(\d\..*?)"\)', demo)
+    shown = re.findall(r"^━━ (\d\..*?) ━+$", (ROOT / "docs" / "demo.txt").read_text(), re.M)
+    assert titles == shown
+    assert len(titles) == 8

@@ -71,7 +71,7 @@ def _manifest() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One cluster's life, in seconds and MB."""
+    """One cluster's life, in seconds and MB. `rss_mb` is of all its processes, taken before there is a pod."""
 
     python_start_s: float
     up_s: float
@@ -89,11 +89,25 @@ def _timed(command: Sequence[str], env: dict[str, str], stdin: str = "") -> tupl
     return time.monotonic() - started, done.stdout
 
 
-def _resident_mb(pid: int) -> float:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    raise SystemExit(f"process {pid} has no VmRSS: is it gone?")
+def _resident_mb(root: int) -> float:
+    """Resident memory of a process and everything below it; pages that they share count once for each."""
+    parents: dict[int, list[int]] = {}
+    sizes: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            fields = dict(line.split(":", 1) for line in (entry / "status").read_text().splitlines() if ":" in line)
+        except OSError:  # it has just ended
+            continue
+        parents.setdefault(int(fields["PPid"]), []).append(int(entry.name))
+        sizes[int(entry.name)] = int(fields.get("VmRSS", "0 kB").split()[0])
+    total, below = 0, [root]
+    while below:
+        pid = below.pop()
+        total += sizes.get(pid, 0)
+        below += parents.get(pid, [])
+    return total / 1024
 
 
 def one_run(home: Path) -> Run:
@@ -125,7 +139,8 @@ def one_run(home: Path) -> Run:
 def summary(runs: Sequence[Run]) -> dict[str, dict[str, float]]:
     """Minimum, median and maximum of each figure."""
     names = Run.__dataclass_fields__
-    columns = {name: [getattr(run, name) for run in runs] for name in names}
+    columns = {name: [float(getattr(run, name)) for run in runs] for name in names}
+    columns["up_per_python_start"] = [run.up_s / run.python_start_s for run in runs]
     return {
         name: {"min": round(min(v), 3), "median": round(statistics.median(v), 3), "max": round(max(v), 3)}
         for name, v in columns.items()

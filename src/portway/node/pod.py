@@ -248,8 +248,9 @@ class PodWorker:
         await self._remove()
 
     async def _leave(self, seconds: float) -> None:
-        """Serve on for a moment: who deleted the pod told us and the proxies at once, and a connection that a proxy still sends here
-        would be refused. Containers that have ended anyway are not waited for."""
+        """Serve on for a moment: the proxies hear of the deletion when we do, and what one still sends here would be refused.
+
+        Containers that have ended anyway are not waited for."""
         if seconds > 0 and any(k.running for k in self.keepers.values()):
             await self._node.clock.sleep(seconds)
 
