@@ -13,7 +13,6 @@ the TLS context of the site (`ssl.CERT_OPTIONAL`); the application reads the ver
 from __future__ import annotations
 
 import asyncio
-import platform
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -31,9 +30,9 @@ from portway.apiserver import (
     decode,
     deletion,
     discovery,
+    documents,
     expiry,
     listing,
-    openapi,
     render,
     requests,
     subresources,
@@ -41,7 +40,8 @@ from portway.apiserver import (
 from portway.apiserver.allocation import AddressRange, PortRange
 from portway.apiserver.auth import Attributes, User
 from portway.apiserver.database import StoreFailed
-from portway.apiserver.errors import ApiError, bad_request, internal, method_not_allowed, no_such_resource, too_large
+from portway.apiserver.documents import JSON, json_response
+from portway.apiserver.errors import ApiError, bad_request, internal, method_not_allowed, too_large
 from portway.apiserver.render import Form
 from portway.apiserver.requests import Target, WriteOptions, flag, number
 from portway.apiserver.rest import Body, Outcome, Rest
@@ -55,10 +55,8 @@ from portway.apiserver.watch import BOOKMARK_SECONDS, Hub, Watcher, WatchOptions
 Value = dict[str, Any]
 
 MAX_BODY = 3 * 1024 * 1024
-_JSON = {"Content-Type": "application/json"}
 _SERVICES = IPv4Network("10.3.240.0/20")
 _NODE_PORTS = PortRange()
-_HEALTH = frozenset({"healthz", "livez", "readyz"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +139,7 @@ class ApiServer:
         found = requests.group_version(segments) if segments else None
         if found is None or not found[2]:
             auth.authorize(user, Attributes(request.method.lower(), path))
-            return self._document(request, segments)
+            return documents.answer(request, segments, self.config.version)
         group, version, rest = found
         if (group, version, rest[0]) in _REVIEWS and len(rest) == 1:
             auth.authorize(user, Attributes("create", path))
@@ -157,83 +155,10 @@ class ApiServer:
         certificate = transport.get_extra_info("peercert") if transport is not None else None
         return auth.authenticate(request.headers.get("Authorization", ""), certificate, self.users)
 
-    # documents
-
-    def _document(self, request: web.Request, segments: list[str]) -> web.Response:
-        """Paths that are no resources: health, version, discovery, schemas."""
-        if request.method not in ("GET", "HEAD"):
-            raise method_not_allowed()
-        first = segments[0] if segments else ""
-        if first in _HEALTH:
-            return web.Response(text="ok")
-        if first == "version" and len(segments) == 1:
-            return _json(msgspec.json.encode(self._version()))
-        if first == "openapi" and segments[1:2] == ["v3"]:
-            return self._schemas(request, "/".join(segments[2:]))
-        if segments == ["openapi", "v2"]:
-            return web.Response(body=openapi.empty_v2(), headers={"Content-Type": openapi.PROTOBUF_V2})
-        body = self._discovery(request, segments)
-        if body is None:
-            raise no_such_resource()
-        return body
-
-    def _discovery(self, request: web.Request, segments: list[str]) -> web.Response | None:
-        if segments in (["api"], ["apis"]):
-            core = segments == ["api"]
-            if accept.wants_aggregated(request.headers.get("Accept", "")):
-                headers = {"Content-Type": accept.AGGREGATED, "Vary": "Accept"}
-                return web.Response(body=discovery.aggregated(core), headers=headers)
-            return _json(discovery.versions() if core else discovery.groups())
-        body: bytes | None = None
-        if not segments:
-            body = msgspec.json.encode(
-                {
-                    "paths": [
-                        "/api",
-                        "/api/v1",
-                        "/apis",
-                        "/healthz",
-                        "/livez",
-                        "/openapi/v2",
-                        "/openapi/v3",
-                        "/readyz",
-                        "/version",
-                    ]
-                }
-            )
-        elif segments[0] == "api" and len(segments) == 2:
-            body = discovery.resources("", segments[1])
-        elif segments[0] == "apis" and len(segments) == 2:
-            body = discovery.group(segments[1])
-        elif segments[0] == "apis" and len(segments) == 3:
-            body = discovery.resources(segments[1], segments[2])
-        return _json(body) if body is not None else None
-
-    def _version(self) -> Value:
-        text = self.config.version
-        major, minor = text.lstrip("v").split(".")[:2]
-        build = {"gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z"}
-        language = {"goVersion": "", "compiler": platform.python_implementation(), "platform": f"linux/{_machine()}"}
-        return {"major": major, "minor": minor, "gitVersion": text, **build, **language}
-
-    def _schemas(self, request: web.Request, name: str) -> web.Response:
-        if not name:
-            return _json(openapi.root())
-        document = openapi.document(name)
-        if document is None:
-            raise no_such_resource()
-        body, etag = document
-        headers = {"ETag": f'"{etag}"', "Vary": "Accept"}
-        if request.query.get("hash") == etag:
-            headers |= {"Cache-Control": "public, immutable", "Expires": "Thu, 31 Dec 2099 23:59:59 GMT"}
-        if request.headers.get("If-None-Match", "").strip('"') == etag:
-            return web.Response(status=304, headers=headers)
-        return web.Response(body=body, headers={**_JSON, **headers})
-
     async def _review(self, request: web.Request, plural: str, user: User) -> web.Response:
         if request.method != "POST":
             raise method_not_allowed()
-        return _json(msgspec.json.encode(subresources.review(plural, await _body(request), user)), 201)
+        return json_response(msgspec.json.encode(subresources.review(plural, await _body(request), user)), 201)
 
     # resources
 
@@ -246,7 +171,7 @@ class ApiServer:
         if verb == "get":
             stored = self.rest.get(target.kind, target.namespace, target.name)
             await self.store.durable()
-            return _json(render.one(target.kind, stored, form, self.clock()))
+            return json_response(render.one(target.kind, stored, form, self.clock()))
         if verb in ("list", "watch"):
             return await (self._list if verb == "list" else self._watch)(request, target, form)
         if verb == "deletecollection":
@@ -258,7 +183,7 @@ class ApiServer:
         chosen = selection(target.kind, query.get("labelSelector", ""), query.get("fieldSelector", ""))
         page = listing.page(self.store, self.hub, listing.Scope(target.kind, target.namespace, chosen), query)
         await self.store.durable()
-        return _json(render.many(target.kind, page.items, page.meta, form, self.clock()))
+        return json_response(render.many(target.kind, page.items, page.meta, form, self.clock()))
 
     async def _write(self, request: web.Request, verb: str, target: Target, form: Form) -> web.StreamResponse:
         body = await _body(request)
@@ -269,9 +194,9 @@ class ApiServer:
             outcome = _OPERATIONS[verb](self.rest, target, body, options)
         await self.store.durable()
         if verb == "delete" and outcome.gone:
-            return _json(msgspec.json.encode(_gone(target, outcome.stored)))
+            return json_response(msgspec.json.encode(_gone(target, outcome.stored)))
         answer = render.one(target.kind, outcome.stored, form, self.clock())
-        return _json(answer, 201 if outcome.created else 200, outcome.warnings)
+        return json_response(answer, 201 if outcome.created else 200, outcome.warnings)
 
     async def _delete_all(self, request: web.Request, target: Target, form: Form) -> web.StreamResponse:
         query = request.query
@@ -279,27 +204,29 @@ class ApiServer:
         wanted = _delete_options(request, await _body(request))
         deleted = self.rest.delete_all(target.kind, self.hub.selected(target.kind, target.namespace, chosen), wanted)
         await self.store.durable()
-        return _json(render.many(target.kind, deleted, render.ListMeta(self.store.revision), form, self.clock()))
+        return json_response(
+            render.many(target.kind, deleted, render.ListMeta(self.store.revision), form, self.clock())
+        )
 
     async def _own_body(self, request: web.Request, verb: str, target: Target) -> web.StreamResponse:
         """scale, binding, eviction: kinds that are not the object's."""
         if verb == "get":
             stored = self.rest.get(target.kind, target.namespace, target.name)
             await self.store.durable()
-            return _json(msgspec.json.encode(subresources.scale_of(stored)))
+            return json_response(msgspec.json.encode(subresources.scale_of(stored)))
         body = await _body(request)
         options = requests.write_options(request.query, request.headers.get("User-Agent", ""))
         if target.subresource == "scale":
             change = subresources.update_scale if verb == "update" else subresources.patch_scale
             outcome = change(self.rest, target, body, options)
             await self.store.durable()
-            return _json(msgspec.json.encode(subresources.scale_of(outcome.stored)))
+            return json_response(msgspec.json.encode(subresources.scale_of(outcome.stored)))
         if target.subresource == "binding":
             subresources.bind(self.rest, target, body, options, self.clock())
         else:
             subresources.evict(self.rest, target, body, options)
         await self.store.durable()
-        return _json(
+        return json_response(
             msgspec.json.encode(
                 {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
             ),
@@ -320,7 +247,7 @@ class ApiServer:
         query = request.query
         chosen = selection(target.kind, query.get("labelSelector", ""), query.get("fieldSelector", ""))
         options = _watch_options(query)
-        response = web.StreamResponse(headers=_JSON)
+        response = web.StreamResponse(headers=JSON)
         try:
             watcher = await self.hub.open(target.kind, target.namespace, chosen, form, options)
         except ApiError as error:
@@ -386,15 +313,8 @@ def _watch_options(query: Mapping[str, str]) -> WatchOptions:
     return WatchOptions(listing.revision_of(query), initial, flag(query, "allowWatchBookmarks"), float(seconds))
 
 
-def _json(body: bytes, status: int = 200, warnings: tuple[str, ...] = ()) -> web.Response:
-    response = web.Response(body=body, status=status, headers=_JSON)
-    for warning in warnings:
-        response.headers.add("Warning", f"299 - {msgspec.json.encode(warning).decode()}")
-    return response
-
-
 def _failure(error: ApiError) -> web.Response:
-    response = _json(msgspec.json.encode(error.status()), error.code)
+    response = json_response(msgspec.json.encode(error.status()), error.code)
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(error.retry_after)
     return response
@@ -406,7 +326,3 @@ def _gone(target: Target, stored: Stored) -> Value:
         details["group"] = target.kind.group
     details |= {"kind": target.kind.plural, "uid": stored.value["metadata"].get("uid", "")}
     return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
-
-
-def _machine() -> str:
-    return {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
