@@ -58,6 +58,7 @@ def status(**changes: Any) -> dict[str, Any]:
                 "name": "client",
                 "role": "client",
                 "addresses": ["198.51.100.10"],
+                "zone": "",
                 "state": "ready",
                 "namespace": "/proc/1/fd/5",
             },
@@ -65,13 +66,23 @@ def status(**changes: Any) -> dict[str, Any]:
                 "name": "node-1",
                 "role": "node",
                 "addresses": ["10.100.0.2"],
+                "zone": "",
                 "state": "ready",
                 "namespace": "/proc/1/fd/6",
             },
-            {"name": "node-2", "role": "node", "addresses": ["10.100.0.3"], "state": "off", "namespace": ""},
+            {
+                "name": "node-2",
+                "role": "node",
+                "addresses": ["10.100.0.3"],
+                "zone": "",
+                "state": "off",
+                "namespace": "",
+            },
         ],
         "agents": [{"name": "proxy", "host": "node-1", "state": "running", "restarts": 0, "error": ""}],
         "routes": [],
+        "published": [],
+        "versions": {"portway": "0.1.0", "kubectl": "1.37.0", "python": "3.11.7", "kernel": "6.18"},
     } | changes
 
 
@@ -94,7 +105,10 @@ class StandIn:
         return handler
 
 
-OPERATIONS = ("status", "node-add", "node-remove", "node-stop", "node-start", "route-add", "route-delete", "routes")
+OPERATIONS = (
+    "status", "node-add", "node-remove", "node-stop", "node-start", "route-add", "route-delete", "routes",
+    "publish-add", "publish-remove", "published",
+)  # fmt: skip
 
 
 @contextmanager

@@ -57,6 +57,7 @@ COMMANDS = [
     ["up"], ["down"], ["status"], ["exec"], ["kubectl"], ["bench"], ["kubeconfig"], ["doctor"], ["version"],
     ["node", "add"], ["node", "remove"], ["node", "stop"], ["node", "start"], ["node", "list"],
     ["route", "add"], ["route", "delete"], ["route", "list"],
+    ["publish", "add"], ["publish", "remove"], ["publish", "list"],
 ]  # fmt: skip
 
 
@@ -68,7 +69,7 @@ def test_every_help_has_an_example(portway: CommandLine, words: list[str]) -> No
     assert f"portway {' '.join(words)}" in below_usage, "an example that can be copied"
 
 
-@pytest.mark.parametrize("group", [[], ["node"], ["route"]])
+@pytest.mark.parametrize("group", [[], ["node"], ["route"], ["publish"]])
 def test_the_first_help_lists_every_command(portway: CommandLine, group: list[str]) -> None:
     said = portway(*group, "--help")
     expected = {w[len(group)] for w in COMMANDS if w[: len(group)] == group}
@@ -81,7 +82,7 @@ def test_the_first_help_lists_every_command(portway: CommandLine, group: list[st
     [
         ["status"], ["kubeconfig"], ["exec", "client", "--", "true"], ["kubectl", "get", "pods"], ["node", "list"],
         ["node", "add", "node-3"], ["route", "list"], ["route", "add", "10.3.240.0/20", "--via", "node-1"],
-        ["exec", "pod/default/web", "--", "true"],
+        ["exec", "pod/default/web", "--", "true"], ["publish", "list"], ["publish", "add", "80:10.100.0.2:80"],
     ],
     ids=" ".join,
 )  # fmt: skip
@@ -218,6 +219,10 @@ def test_clusters_have_names(portway: CommandLine, home: Path, monkeypatch: pyte
         (["route", "delete", "10.3.240.0/20", "--host", "client"],
          {"op": "route-delete", "destination": "10.3.240.0/20", "host": "client"},
          {"host": "client", "destination": "10.3.240.0/20"}, "client: 10.3.240.0/20 is gone"),
+        (["publish", "add", "8080:10.100.0.2:30080"], {"op": "publish-add", "publish": "8080:10.100.0.2:30080"},
+         {"published": "8080:10.100.0.2:30080"}, "published 8080:10.100.0.2:30080"),
+        (["publish", "remove", "53/udp"], {"op": "publish-remove", "publish": "53/udp"},
+         {"published": "53:10.3.240.10:53/udp"}, "no longer published: 53:10.3.240.10:53/udp"),
     ],
     ids=lambda v: " ".join(v) if isinstance(v, list) else "",
 )  # fmt: skip
@@ -240,6 +245,48 @@ def test_lists(portway: CommandLine, cluster: StandIn) -> None:
         "NODE     STATE   ADDRESSES", "node-1   ready   10.100.0.2", "node-2   off     10.100.0.3",
     ]  # fmt: skip
     assert [n["name"] for n in json.loads(portway("node", "list", "-o", "json").out)] == ["node-1", "node-2"]
+
+
+PUBLISHED = [
+    {
+        "port": 8080, "protocol": "tcp", "address": "10.100.0.2", "target": 30080,
+        "listening": True, "connections": 2, "error": "",
+    },
+    {
+        "port": 5353, "protocol": "udp", "address": "10.3.240.10", "target": 53,
+        "listening": False, "connections": 0, "error": "somebody listens there",
+    },
+]  # fmt: skip
+PUBLISHED_TABLE = [
+    "PUBLISHED            LEADS TO           STATE           OPEN   LAST ERROR",
+    "127.0.0.1:8080/tcp   10.100.0.2:30080   listening       2",
+    "127.0.0.1:5353/udp   10.3.240.10:53     not listening   0      somebody listens there",
+]
+
+
+def test_what_is_published_is_listed_and_in_the_status(portway: CommandLine, cluster: StandIn) -> None:
+    cluster.answers |= {"published": PUBLISHED, "status": status(published=PUBLISHED)}
+    assert portway("publish", "list").out.splitlines() == PUBLISHED_TABLE
+    assert json.loads(portway("publish", "list", "-o", "json").out) == PUBLISHED
+    assert portway("status").out.splitlines()[-3:] == PUBLISHED_TABLE
+    assert json.loads(portway("status", "-o", "json").out)["published"] == PUBLISHED
+
+
+def test_zones_are_a_column_where_there_are_zones(portway: CommandLine, cluster: StandIn) -> None:
+    found = status()
+    found["hosts"][1]["zone"] = "zone-a"
+    cluster.answers["status"] = found
+    assert portway("node", "list").out.splitlines() == [
+        "NODE     STATE   ZONE     ADDRESSES", "node-1   ready   zone-a   10.100.0.2", "node-2   off     -        10.100.0.3",
+    ]  # fmt: skip
+    assert "client   client   ready   -        198.51.100.10" in portway("status").out
+
+
+def test_publish_for_a_cluster_that_is_up_is_told_and_not_done(portway: CommandLine, cluster: StandIn) -> None:
+    said = portway("up", "--publish", "8080:10.100.0.2:30080")
+    assert said.code == 0
+    assert said.err == "nothing more is published now: portway publish add 8080:10.100.0.2:30080\n"
+    assert cluster.asked == []
 
 
 def test_a_refusal_of_the_supervisor_is_one_line(portway: CommandLine, cluster: StandIn) -> None:
@@ -316,6 +363,8 @@ def test_help_imports_nothing_heavy() -> None:
     loaded = set(done.stdout.split())
     heavy = {
         "asyncio",
+        "ctypes",
+        "importlib.metadata",
         "ssl",
         "aiohttp",
         "cryptography",

@@ -50,6 +50,31 @@ def test_the_defaults(portway: CommandLine, orders: list[Order], monkeypatch: py
     assert orders == [Order(None, {}, False, 60.0)]
 
 
+def test_zones_and_what_is_published(portway: CommandLine, orders: list[Order]) -> None:
+    published = ("--publish", "8080:10.100.0.2:30080/tcp", "--publish", "5353:10.3.240.10:53/udp")
+    assert portway("up", "--zones", "3", *published).code == 0
+    assert orders[0].zones == 3
+    assert orders[0].publish == ("8080:10.100.0.2:30080", "5353:10.3.240.10:53/udp")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--publish", "8080"), "publishes nothing: write --publish PORT:ADDRESS:PORT"),
+        (("--publish", "80:10.0.1.2:80", "--publish", "80:10.0.1.3:80"), "want one port"),
+        (("--zones", "0"), "--zones"),
+        (("--zones", "27"), "--zones"),
+    ],
+)
+def test_words_that_cannot_be_start_nothing(
+    portway: CommandLine, orders: list[Order], words: tuple[str, ...], says: str
+) -> None:
+    said = portway("up", *words)
+    assert said.code == 2
+    assert says in said.err
+    assert orders == []
+
+
 def test_while_a_cluster_comes_up_nobody_else_may(
     portway: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

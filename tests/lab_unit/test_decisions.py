@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import cast
 
 import pytest
 
+from fake_api import fake_api
 from portway.apiserver.streams import ExecRequest, ExecSession, LogRequest, PodContainer, StreamRefused
+from portway.client import Reflector
 from portway.lab import cloud, drain
 from portway.lab.streams import NodeStreams
-from portway.netns.plan import Owner, Route
+from portway.loop.clock import SystemClock
+from portway.loop.generation import Generation
+from portway.netns.kernel import Namespace
+from portway.netns.plan import Owner, Plan, Route
 from portway.objects.apps import ReplicaSet, ReplicaSetSpec, ReplicaSetStatus
 from portway.objects.core import Node, NodeAddress, NodeSpec, NodeStatus, Pod
 from portway.objects.meta import Condition, ObjectMeta, OwnerReference
@@ -50,6 +57,37 @@ def test_a_node_without_a_route_does_not_take_the_others_away(why: str, half: No
 def test_the_routes_do_not_depend_on_the_order_of_the_nodes() -> None:
     nodes = [node(f"node-{k}", f"10.100.0.{k + 1}", f"10.0.{k}.0/24") for k in range(1, 9)]
     assert cloud.edge_plan(nodes) == cloud.edge_plan(reversed(nodes))
+
+
+async def test_the_edge_follows_the_nodes() -> None:
+    planned: list[tuple[str, ...]] = []
+
+    class Edge:
+        def apply(self, plan: Plan) -> None:
+            planned.append(tuple(r.destination for r in plan.routes))
+
+    async with fake_api() as (_, client):
+        nodes, generation = Reflector(client, Node), Generation()
+        tasks = [
+            asyncio.create_task(nodes.run()),
+            asyncio.create_task(cloud.run(nodes, cast(Namespace, Edge()), SystemClock(), generation)),
+        ]
+
+        async def seen(condition: Callable[[], bool]) -> None:
+            await asyncio.wait_for(generation.until(condition), 10)
+
+        try:
+            for number in (1, 2):
+                address = {"type": "InternalIP", "address": f"10.100.0.{number + 1}"}
+                spec, status = {"podCIDR": f"10.0.{number}.0/24"}, {"addresses": [address]}
+                await client.create(Node, {"metadata": {"name": f"node-{number}"}, "spec": spec, "status": status})
+            await seen(lambda: ("10.0.1.0/24", "10.0.2.0/24") in planned)
+            await client.delete(Node, "node-1")
+            await seen(lambda: planned[-1] == ("10.0.2.0/24",))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @pytest.mark.parametrize(("status", "want"), [("True", True), ("False", False), ("Unknown", False), ("", False)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -39,6 +40,9 @@ def place(tmp_path: Path) -> Folder:
     place = state.folder(tmp_path, "portway")
     state.prepare(place)
     return place
+
+
+real_spawn = launch._spawn
 
 
 @pytest.fixture(autouse=True)
@@ -169,3 +173,59 @@ def test_who_needs_a_user_namespace(
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0 if root else 1000)
     assert launch.wants_user_namespace(environment) is want
+
+
+def test_the_order_reaches_the_supervisor_and_its_words_the_log(place: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter is exchanged for a program that prints what it was started with."""
+    program = place.path / "python"
+    program.write_text('#!/bin/sh\necho "$1 $2 $PYTHONPATH"; pwd; echo "$3"\n')
+    program.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
+    monkeypatch.setenv("PYTHONPATH", "/elsewhere")
+    read, write = os.pipe()
+    try:
+        order = Order(3, {"web": "web"}, True, 9.0, 2, ("8080:10.100.0.2:80",))
+        assert real_spawn(place, order, write).wait(10) == 0
+    finally:
+        os.close(read)
+        os.close(write)
+    words, folder, ordered = place.log.read_text().splitlines()
+    source = Path(launch.__file__).resolve().parents[2]
+    assert words == f"-m portway.lab.supervisor {source}:/elsewhere"
+    assert folder == "/", "it holds no folder of the user's"
+    assert place.log.stat().st_mode & 0o777 == 0o600
+    assert json.loads(ordered) == {
+        "folder": str(place.path), "nodes": 3, "images": {"web": "web"}, "user_namespace": True, "report": write,
+        "timeout": 9.0, "zones": 2, "publish": ["8080:10.100.0.2:80"], "log": str(place.log),
+    }  # fmt: skip
+
+
+def test_a_supervisor_that_ignores_the_request_is_killed(place: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "_DOWN_SECONDS", 0.0)
+    code = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); input()"
+    process = subprocess.Popen([sys.executable, "-I", "-S", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        launch._end(process)
+        assert process.returncode == -9
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_supervisor_of_another_user_is_not_ours_to_end(place: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    process, known = supervisor()
+    try:
+        state.save(place, known)
+
+        def refuse(*_: object) -> None:
+            raise PermissionError(1, "Operation not permitted")
+
+        monkeypatch.setattr(signal, "pidfd_send_signal", refuse)
+        with pytest.raises(LaunchError, match="belongs to another user: run portway down as that user"):
+            launch.down(place, known)
+        assert place.state_file.exists(), "nothing was removed"
+    finally:
+        process.kill()
+        process.communicate()

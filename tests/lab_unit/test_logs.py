@@ -6,13 +6,15 @@ import asyncio
 import io
 import json
 import logging
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from portway.lab.agents import Agents
-from portway.lab.logs import AGENT, log_to
+from portway.lab.logs import AGENT, JsonLines, Rotating, log_to
 from portway.loop.clock import FakeClock
 
 log = logging.getLogger("portway.test")
@@ -77,3 +79,63 @@ async def test_an_agent_signs_what_it_and_its_tasks_write(written: io.StringIO) 
         "proxy@node-1", "controllers", "proxy@node-1", "controllers", "",
     ]  # fmt: skip
     assert AGENT.get() == ""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "supervisor.log"
+
+
+@pytest.fixture
+def rotating(file: Path) -> Iterator[logging.Logger]:
+    """A logger of its own whose file is full after 2,000 bytes."""
+    logger = logging.Logger("portway.rotating")
+    with open(file, "a") as stream:
+        handler = Rotating(stream, file, most=2000)
+        handler.setFormatter(JsonLines())
+        logger.addHandler(handler)
+        yield logger
+
+
+def messages(file: Path) -> list[int]:
+    return [int(json.loads(line)["message"]) for line in file.read_text().splitlines()]
+
+
+def test_a_full_log_begins_anew_and_one_older_file_stays(rotating: logging.Logger, file: Path) -> None:
+    for n in range(200):
+        rotating.info("%d", n)
+    assert sorted(p.name for p in file.parent.iterdir()) == ["supervisor.log", "supervisor.log.1"]
+    older, newer = messages(file.with_name("supervisor.log.1")), messages(file)
+    assert older + newer == list(range(older[0], 200)), "no line is lost at the seam"
+    assert 2000 <= file.with_name("supervisor.log.1").stat().st_size < 2200
+    assert file.stat().st_size < 2000
+    assert file.stat().st_mode & 0o077 == 0
+
+
+def test_what_was_there_before_counts(file: Path) -> None:
+    file.write_text("x" * 1999)
+    logger = logging.Logger("portway.rotating")
+    with open(file, "a") as stream:
+        logger.addHandler(Rotating(stream, file, most=2000))
+        logger.info("one more")
+        logger.info("and in the new one")
+    assert file.read_text() == "and in the new one\n"
+    assert file.with_name("supervisor.log.1").read_text().endswith("xone more\n")
+
+
+def test_whoever_writes_to_the_same_descriptor_is_in_the_new_file(rotating: logging.Logger, file: Path) -> None:
+    handler = rotating.handlers[0]
+    assert isinstance(handler, Rotating)
+    rotating.info("1" * 2000)
+    os.write(handler.stream.fileno(), b"from C\n")
+    assert file.read_text() == "from C\n"
+
+
+def test_a_folder_that_is_gone_does_not_stop_whoever_logs(
+    rotating: logging.Logger, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    file.unlink()
+    for n in range(100):
+        rotating.info("%d", n)
+    assert not file.exists()

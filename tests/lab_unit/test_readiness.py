@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from build_netns import needs_namespaces
-from portway.lab import parts, pki, readiness, topology
+from portway.lab import pki, readiness, topology
 from portway.lab.pki import Pki
+from portway.lab.sockets import listen
 from portway.netns.kernel import Namespace
 from portway.netns.plan import Address, Link, Plan
 
@@ -36,7 +37,7 @@ async def answering(namespace: Namespace, keys: Pki, status: bytes) -> AsyncIter
     namespace.apply(Plan(links=(Link("lo"),), addresses=(Address("lo", f"{topology.KUBERNETES_SERVICE}/32"),)))
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(str(keys.server_cert), str(keys.server_key))
-    listener = namespace.run(lambda: parts.listen(topology.KUBERNETES_SERVICE, 443))
+    listener = namespace.run(lambda: listen(topology.KUBERNETES_SERVICE, 443))
     async with await asyncio.start_server(connected, sock=listener, ssl=tls):
         yield
 
@@ -72,5 +73,5 @@ async def test_an_address_that_nobody_has(keys: Pki) -> None:
 async def test_a_port_that_is_taken_says_so() -> None:
     with Namespace.new("node") as namespace:
         namespace.apply(Plan(links=(Link("lo"),)))
-        with namespace.run(lambda: parts.listen("127.0.0.1", 6443)), pytest.raises(OSError, match="in use"):
-            namespace.run(lambda: parts.listen("127.0.0.1", 6443))
+        with namespace.run(lambda: listen("127.0.0.1", 6443)), pytest.raises(OSError, match="in use"):
+            namespace.run(lambda: listen("127.0.0.1", 6443))

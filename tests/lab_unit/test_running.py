@@ -10,9 +10,11 @@ import pytest
 
 from portway.lab import state
 from portway.lab.ask import Refused
-from portway.lab.running import CannotStart, Running, Wanted
-from portway.lab.state import NodeRecord, RouteRecord, State
+from portway.lab.running import CannotStart, Running
+from portway.lab.sockets import listen
+from portway.lab.state import NodeRecord, PublishRecord, RouteRecord, State
 from portway.lab.topology import NoSuchPlan
+from portway.lab.wanted import Wanted, first_state
 from portway.loop.clock import FakeClock
 
 TWO = (NodeRecord("node-1", 1), NodeRecord("node-2", 2))
@@ -36,30 +38,53 @@ def running(tmp_path: Path) -> Running:
         ("one that the user added", State(nodes=(*TWO, NodeRecord("worker", 3))), 2, ["node-1", "node-2", "worker"]),
     ],
 )
-def test_which_nodes_up_brings(
-    running: Running, what: str, found: State | None, nodes: int | None, want: list[str]
-) -> None:
-    first = running._first_state(found, Wanted(nodes, {}))
-    assert [n.name for n in first.nodes] == want, what
+def test_which_nodes_up_brings(what: str, found: State | None, nodes: int | None, want: list[str]) -> None:
+    assert [n.name for n in first_state(found, Wanted(nodes)).nodes] == want, what
 
 
-def test_no_two_nodes_get_one_address_when_more_are_asked_for_than_there_were(running: Running) -> None:
+def test_no_two_nodes_get_one_address_when_more_are_asked_for_than_there_were() -> None:
     found = State(nodes=(NodeRecord("node-1", 1), NodeRecord("worker", 2)))
-    first = running._first_state(found, Wanted(3, {}))
+    first = first_state(found, Wanted(3))
     assert [(n.name, n.number) for n in first.nodes] == [("node-1", 1), ("worker", 2), ("node-2", 3)]
 
 
-def test_up_switches_every_node_on_and_adds_images(running: Running) -> None:
+def test_up_switches_every_node_on_and_adds_images() -> None:
     found = State(nodes=(NodeRecord("node-1", 1, on=False),), images={"web": "old", "db": "db"}, port=7)
-    first = running._first_state(found, Wanted(None, {"web": "new"}))
+    first = first_state(found, Wanted(None, {"web": "new"}))
     assert first.nodes == (NodeRecord("node-1", 1),)
     assert first.images == {"web": "new", "db": "db"}
     assert first.port == 7
 
 
-def test_more_nodes_than_addresses(running: Running) -> None:
+@pytest.mark.parametrize(("before", "asked", "want"), [(0, None, 0), (3, None, 3), (3, 2, 2), (0, 4, 4)])
+def test_zones_stay_until_others_are_asked_for(before: int, asked: int | None, want: int) -> None:
+    assert first_state(State(zones=before), Wanted(zones=asked)).zones == want
+
+
+def test_more_nodes_than_addresses() -> None:
     with pytest.raises(NoSuchPlan, match="at most 253"):
-        running._first_state(None, Wanted(254, {}))
+        first_state(None, Wanted(254))
+
+
+async def test_a_port_that_is_taken_ends_up_before_anything_is_made(running: Running) -> None:
+    before = State(nodes=TWO, images={"web": "web"})
+    state.save(running.folder, before)
+    with listen("127.0.0.1", 0) as other:
+        record = PublishRecord(int(other.getsockname()[1]), "10.100.0.2", 80)
+        with pytest.raises(CannotStart, match=f"127.0.0.1:{record.port}/tcp: somebody listens there already"):
+            await running.start(Wanted(3, publish=(record,)))
+    assert state.load(running.folder) == before
+    assert running.hosts.get("client") is None, "no network was made"
+
+
+async def test_status_names_the_zones(running: Running) -> None:
+    running.state = State(nodes=(*TWO, NodeRecord("node-3", 3)), zones=2)
+    zones = {h["name"]: h["zone"] for h in (await running.status({}))["hosts"]}
+    assert zones == {"client": "", "edge": "", "node-1": "zone-a", "node-2": "zone-b", "node-3": "zone-a"}
+
+
+async def test_status_tells_versions(running: Running) -> None:
+    assert set((await running.status({}))["versions"]) == {"portway", "kubectl", "python", "kernel"}
 
 
 async def test_status_before_anything_runs(running: Running) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from portway.lab import state
 from portway.lab.files import write_private
-from portway.lab.state import Folder, Locked, NodeRecord, ProcessId, RouteRecord, State, StateError
+from portway.lab.state import Folder, Locked, NodeRecord, ProcessId, PublishRecord, RouteRecord, State, StateError
 
 FULL = State(
     supervisor=ProcessId(7, 70, "boot"),
@@ -20,6 +20,8 @@ FULL = State(
     nodes=(NodeRecord("node-1", 1), NodeRecord("node-7", 2, on=False)),
     images={"web": "python3 -m http.server"},
     routes=(RouteRecord("edge", "10.3.240.0/20", "10.100.0.2"),),
+    zones=2,
+    published=(PublishRecord(8080, "10.100.0.2", 30080), PublishRecord(53, "10.3.240.10", 53, "udp")),
 )
 
 

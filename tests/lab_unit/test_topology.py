@@ -113,3 +113,26 @@ def test_a_users_route_leads_through_a_node_or_a_neighbour(destination: str, via
 def test_hosts_know_their_role() -> None:
     assert node("node-1", 1) == Host("node-1", Role.NODE, ("10.100.0.2",), 1)
     assert (topology.CLIENT_HOST.role, topology.EDGE_HOST.role) == (Role.CLIENT, Role.EDGE)
+
+
+@pytest.mark.parametrize(
+    ("zones", "want"),
+    [
+        (0, ["", "", "", ""]),
+        (1, ["zone-a", "zone-a", "zone-a", "zone-a"]),
+        (3, ["zone-a", "zone-b", "zone-c", "zone-a"]),
+    ],
+)
+def test_nodes_take_zones_in_turn(zones: int, want: list[str]) -> None:
+    assert [topology.zone(number, zones) for number in range(1, 5)] == want
+
+
+def test_every_zone_that_can_be_asked_for_has_a_name_of_its_own() -> None:
+    names = [topology.zone(number, topology.MAX_ZONES) for number in range(1, topology.MAX_ZONES + 1)]
+    assert len(set(names)) == topology.MAX_ZONES
+    assert names[-1] == "zone-z"
+
+
+def test_a_node_that_fills_a_gap_is_in_the_zone_of_the_one_that_left() -> None:
+    left = [n for n in first_nodes(4) if n.name != "node-2"]
+    assert topology.zone(next_node("fresh", left).number, 2) == topology.zone(2, 2)

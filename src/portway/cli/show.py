@@ -27,7 +27,6 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def status(found: Mapping[str, Any]) -> str:
     """The cluster as a person wants to see it."""
-    hosts = [(h["name"], h["role"], h["state"], ", ".join(h["addresses"])) for h in found["hosts"]]
     agents = [(a["name"], a["host"] or "-", a["state"], str(a["restarts"]), a["error"]) for a in found["agents"]]
     head = f"{found['name']} is {'ready' if found['ready'] else 'NOT ready'}: {found['server']}"
     parts = [
@@ -35,14 +34,37 @@ def status(found: Mapping[str, Any]) -> str:
         f"kubeconfig: {found['kubeconfig']}",
         f"log: {found['log']}",
         "",
-        table(("HOST", "ROLE", "STATE", "ADDRESSES"), hosts),
+        hosts(found["hosts"], ("HOST", "name"), ("ROLE", "role"), ("STATE", "state")),
         "",
         table(("AGENT", "HOST", "STATE", "RESTARTS", "LAST ERROR"), agents),
     ]
     if found["routes"]:
         routes = [(r["host"], r["destination"], r["via"]) for r in found["routes"]]
         parts += ["", table(("ROUTES OF", "DESTINATION", "VIA"), routes)]
+    if found["published"]:
+        parts += ["", published(found["published"])]
     return "\n".join(parts)
+
+
+def hosts(rows: Sequence[Mapping[str, Any]], *columns: tuple[str, str]) -> str:
+    """The columns (title, field), the zone where there is one, and the addresses."""
+    shown = [*columns, ("ZONE", "zone")] if any(row["zone"] for row in rows) else list(columns)
+    cells = [(*(row[key] or "-" for _, key in shown), ", ".join(row["addresses"])) for row in rows]
+    return table((*(title for title, _ in shown), "ADDRESSES"), cells)
+
+
+def published(rows: Iterable[Mapping[str, Any]]) -> str:
+    cells = [
+        (
+            f"127.0.0.1:{p['port']}/{p['protocol']}",
+            f"{p['address']}:{p['target']}",
+            "listening" if p["listening"] else "not listening",
+            str(p["connections"]),
+            p["error"],
+        )
+        for p in rows
+    ]
+    return table(("PUBLISHED", "LEADS TO", "STATE", "OPEN", "LAST ERROR"), cells)
 
 
 def as_json(value: object) -> str:

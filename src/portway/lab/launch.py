@@ -31,12 +31,14 @@ class LaunchError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What `up` wants. `nodes` None: as many as there were, or two."""
+    """What `up` wants. `nodes` None: as many as there were, or two; `zones` None: as before, at first none."""
 
     nodes: int | None = None
     images: Mapping[str, str] | None = None
     user_namespace: bool = False
     timeout: float = 60.0
+    zones: int | None = None
+    publish: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,9 @@ def _spawn(place: Folder, order: Order, report: int) -> subprocess.Popen[bytes]:
         "user_namespace": order.user_namespace,
         "report": report,
         "timeout": order.timeout,
+        "zones": order.zones,
+        "publish": list(order.publish),
+        "log": str(place.log),
     }
     log = os.open(place.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:

@@ -56,20 +56,6 @@ class Shared:
         return Client(config, user_agent=f"portway-{agent}")
 
 
-def listen(address: str, port: int) -> socket.socket:
-    """A listening TCP socket in the calling thread's namespace; OSError (EADDRINUSE) when the port is taken."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((address, port))
-        listener.listen(1024)
-        listener.setblocking(False)
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
 def missing_in_netfilter(namespace: Namespace) -> tuple[str, ...]:
     """What the kernel lacks for the proxy's tables, each with its cure. Loads and removes small tables in `namespace`."""
     with namespace.run(lambda: open_netlink(NETLINK_NETFILTER)) as probe:
@@ -136,11 +122,14 @@ async def run_proxy(shared: Shared, namespace: Namespace, node: str, clock: Cloc
 class NodeHandle:
     """The node agent of one host. A `NodeAgent` lives once, so every `run` makes a new one; streams go to the newest."""
 
-    def __init__(self, shared: Shared, namespace: Namespace, host: topology.Host, streams: NodeStreams) -> None:
+    def __init__(
+        self, shared: Shared, namespace: Namespace, host: topology.Host, streams: NodeStreams, *, zone: str = ""
+    ) -> None:
         self._shared = shared
         self._namespace = namespace
         self._host = host
         self._streams = streams
+        self._labels = {topology.ZONE_LABEL: zone} if zone else {}
         self._agent: NodeAgent | None = None
         self.ready = asyncio.Event()
 
@@ -148,7 +137,8 @@ class NodeHandle:
         """Until cancelled; then every pod of the node ends at once, as on a node that loses its power."""
         shared, name = self._shared, self._host.name
         programs = dict(parse_mapping(f"{image}={command}") for image, command in shared.images.items())
-        config = AgentConfig(state=shared.folder.nodes / name, images=Images.with_mappings(programs))
+        images = Images.with_mappings(programs)
+        config = AgentConfig(state=shared.folder.nodes / name, images=images, labels=self._labels)
         async with shared.client(f"node-{name}") as client:
             self._agent = agent = NodeAgent(
                 name,

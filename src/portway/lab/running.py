@@ -8,27 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import itertools
 import logging
 import os
 import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from portway.client import Client, Reflector
-from portway.lab import cloud, drain, parts, pki, readiness, state, topology
+from portway.lab import cloud, drain, parts, pki, readiness, state, topology, versions
 from portway.lab.agents import Agents, AgentState
 from portway.lab.ask import Refused
 from portway.lab.files import write_private
 from portway.lab.hosts import Hosts
 from portway.lab.parts import Shared
+from portway.lab.publish import PortTaken, Published
+from portway.lab.sockets import listen
 from portway.lab.state import Folder, NodeRecord, RouteRecord, State
 from portway.lab.streams import NodeStreams
 from portway.lab.topology import CLIENT, EDGE, Host
+from portway.lab.wanted import Wanted, first_state
 from portway.loop.clock import Clock
 from portway.netns.kernel import NetworkError
 from portway.netns.plan import Owner, Plan, PlanError
@@ -48,14 +49,6 @@ class CannotStart(Exception):
     """The cluster cannot come up; the message names what is missing and the cure."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What `up` asked for: the supervisor's half of `launch.Order`."""
-
-    nodes: int | None
-    images: Mapping[str, str]
-
-
 class Running:
     """Built by `start`, ended by `stop`."""
 
@@ -67,6 +60,7 @@ class Running:
         self.hosts = Hosts()
         self.agents = Agents(clock)
         self.streams = NodeStreams()
+        self.published = Published(clock, lambda: self.hosts.get(CLIENT), lambda kept: self._save(published=kept))
         self.port = 0
         self._changing = asyncio.Lock()
         self._started = time.time()
@@ -81,7 +75,8 @@ class Running:
 
     async def start(self, wanted: Wanted) -> None:
         """Everything, until the first `wait_ready`. Raises CannotStart, NetworkError and the packages' own errors."""
-        self.state = self._first_state(state.load(self.folder), wanted)
+        self.state = first_state(state.load(self.folder), wanted)
+        self._publish(wanted)
         self.hosts.build(self._switched_on())
         self._restore_routes()
         self.report(f"network: {', '.join([CLIENT, EDGE, *(n.name for n in self.state.nodes)])}")
@@ -99,31 +94,27 @@ class Running:
         for node in self._switched_on():
             self._start_node(shared, node)
 
-    def _first_state(self, found: State | None, wanted: Wanted) -> State:
-        """The recorded nodes, all switched on, and new ones until there are as many as `up` asks for."""
-        base = found or State()
-        count = wanted.nodes if wanted.nodes is not None else (0 if base.nodes else 2)
-        nodes = [topology.node(n.name, n.number) for n in base.nodes]
-        names = (f"node-{k}" for k in itertools.count(1))
-        while len(nodes) < count:
-            name = next(names)
-            if all(n.name != name for n in nodes):
-                nodes.append(topology.next_node(name, nodes))
-        images = dict(base.images) | dict(wanted.images)
-        records = tuple(NodeRecord(n.name, n.number) for n in nodes)
-        return msgspec.structs.replace(base, nodes=records, images=images)
+    def _publish(self, wanted: Wanted) -> None:
+        """First of all: whatever is taken here ends the attempt before anything is made."""
+        try:
+            kept = self.published.open(wanted.publish, self.state.published)
+        except PortTaken as e:
+            raise CannotStart(str(e)) from e
+        self.state = msgspec.structs.replace(self.state, published=kept)
+        for problem in self.published.problems():
+            self.report(f"not published: {problem}")
 
     def _listen(self) -> list[socket.socket]:
         """The API server's sockets: for the user on loopback, on the port of last time if it is free, and at the edge."""
         try:
-            local = parts.listen("127.0.0.1", self.state.port)
+            local = listen("127.0.0.1", self.state.port)
         except OSError as e:
             if e.errno != errno.EADDRINUSE:
                 raise CannotStart(f"cannot listen on 127.0.0.1:{self.state.port}: {e.strerror}") from e
             log.warning("port %s is taken by now: another one is used", self.state.port)
-            local = parts.listen("127.0.0.1", 0)
+            local = listen("127.0.0.1", 0)
         self.port = int(local.getsockname()[1])
-        inside = self.hosts[EDGE].run(lambda: parts.listen(topology.EDGE_ADDRESS, topology.EDGE_API_PORT))
+        inside = self.hosts[EDGE].run(lambda: listen(topology.EDGE_ADDRESS, topology.EDGE_API_PORT))
         return [local, inside]
 
     @property
@@ -139,9 +130,14 @@ class Running:
 
     def _start_node(self, shared: Shared, node: Host) -> None:
         namespace = self.hosts[node.name]
-        handle = self._handles[node.name] = parts.NodeHandle(shared, namespace, node, self.streams)
+        handle = self._handles[node.name] = parts.NodeHandle(
+            shared, namespace, node, self.streams, zone=self._zone(node)
+        )
         self.agents.start("proxy", node.name, lambda: parts.run_proxy(shared, namespace, node.name, self.clock))
         self.agents.start("node", node.name, lambda: handle.run(self.clock))
+
+    def _zone(self, node: Host) -> str:
+        return topology.zone(node.number, self.state.zones) if node.number else ""
 
     async def wait_ready(self) -> None:
         """Until every node that is on is Ready and reaches the Service `kubernetes`. CannotStart when an agent will not start."""
@@ -183,6 +179,7 @@ class Running:
 
     async def stop(self) -> None:
         """Power off: every agent, every pod, every namespace. Nothing is waited for that a user would want to keep."""
+        self.published.close()
         await self.agents.stop()
         if self._client is not None:
             await self._client.close()
@@ -211,6 +208,8 @@ class Running:
             + [self._host(topology.node(n.name, n.number), ready) for n in self.state.nodes],
             "agents": agents,
             "routes": [{"host": r.host, "destination": r.destination, "via": r.via} for r in self.state.routes],
+            "published": self.published.words(),
+            "versions": versions.of_running(),
         }
 
     def _host(self, host: Host, ready: frozenset[str]) -> dict[str, Any]:
@@ -221,6 +220,7 @@ class Running:
             "name": host.name,
             "role": host.role.value,
             "addresses": list(host.addresses),
+            "zone": self._zone(host),
             "state": words,
             "namespace": f"/proc/{os.getpid()}/fd/{namespace.fd}" if namespace else "",
         }

@@ -57,8 +57,22 @@ class RouteRecord(msgspec.Struct, frozen=True):
     via: str
 
 
+class PublishRecord(msgspec.Struct, frozen=True):
+    """127.0.0.1:`port` of the user is `address`:`target` of the lab; `protocol` is tcp or udp."""
+
+    port: int
+    address: str
+    target: int
+    protocol: str = "tcp"
+
+    @property
+    def text(self) -> str:
+        """As `--publish` takes it."""
+        return f"{self.port}:{self.address}:{self.target}" + ("/udp" if self.protocol == "udp" else "")
+
+
 class State(msgspec.Struct, frozen=True):
-    """`state.json`. `images` maps an image's name to the command that stands for it."""
+    """`state.json`. `images` maps an image's name to the command that stands for it; without `zones` nodes have none."""
 
     format: int = FORMAT
     supervisor: ProcessId | None = None
@@ -66,6 +80,8 @@ class State(msgspec.Struct, frozen=True):
     nodes: tuple[NodeRecord, ...] = ()
     images: Mapping[str, str] = msgspec.field(default_factory=dict)
     routes: tuple[RouteRecord, ...] = ()
+    zones: int = 0
+    published: tuple[PublishRecord, ...] = ()
 
 
 def home(environment: Mapping[str, str]) -> Path:

@@ -19,6 +19,7 @@ from portway.lab.isolate import CannotIsolate, isolate
 
 if TYPE_CHECKING:
     from portway.lab.running import Running
+    from portway.lab.wanted import Wanted
 
 
 class Reporter:
@@ -60,7 +61,7 @@ def main(order: dict[str, Any]) -> int:
 
     from portway.lab.logs import log_to
 
-    log_to(sys.stderr)
+    log_to(sys.stderr, Path(order["log"]))
     return asyncio.run(_run(order, report))
 
 
@@ -79,13 +80,13 @@ async def _cluster(order: dict[str, Any], report: Reporter, ended: Any) -> int:
     import asyncio
 
     from portway.lab import control
-    from portway.lab.running import Running, Wanted
+    from portway.lab.running import Running
     from portway.lab.state import Folder
     from portway.loop.clock import SystemClock
 
     folder = Folder(Path(order["folder"]))
     running = Running(folder, SystemClock(), report)
-    coming = asyncio.create_task(_come_up(running, Wanted(order["nodes"], order["images"]), order, report))
+    coming = asyncio.create_task(_come_up(running, order, report))
     leaving = asyncio.create_task(ended.wait())
     server = await control.serve(folder.control, _operations(running, ended))
     try:
@@ -103,12 +104,21 @@ async def _cluster(order: dict[str, Any], report: Reporter, ended: Any) -> int:
         await running.stop()
 
 
-async def _come_up(running: Running, wanted: Any, order: dict[str, Any], report: Reporter) -> bool:
+def wanted(order: dict[str, Any]) -> Wanted:
+    """The order's words as values. NoSuchPublish for a bad one among them."""
+    from portway.lab.publish import parse_all
+    from portway.lab.wanted import Wanted
+
+    return Wanted(order["nodes"], order["images"], order["zones"], parse_all(order["publish"]))
+
+
+async def _come_up(running: Running, order: dict[str, Any], report: Reporter) -> bool:
     """Whether the cluster is ready. What went wrong is reported to the user and logged."""
     import asyncio
     import logging
 
     from portway.apiserver.database import StoreFailed, StoreUnreadable
+    from portway.lab.publish import NoSuchPublish
     from portway.lab.running import CannotStart
     from portway.lab.state import StateError
     from portway.lab.topology import NoSuchPlan
@@ -116,7 +126,7 @@ async def _come_up(running: Running, wanted: Any, order: dict[str, Any], report:
 
     try:
         async with asyncio.timeout(float(order["timeout"])):
-            await running.start(wanted)
+            await running.start(wanted(order))
             await running.wait_ready()
     except TimeoutError:
         report.failed(
@@ -124,7 +134,7 @@ async def _come_up(running: Running, wanted: Any, order: dict[str, Any], report:
             f"see {running.folder.log}, or give it more with --timeout"
         )
         return False
-    except (CannotStart, NoSuchPlan, NetworkError, StateError, StoreUnreadable, StoreFailed) as e:
+    except (CannotStart, NoSuchPlan, NoSuchPublish, NetworkError, StateError, StoreUnreadable, StoreFailed) as e:
         logging.getLogger("portway.lab").error("%s", e)
         report.failed(str(e))
         return False
@@ -142,7 +152,7 @@ async def _come_up(running: Running, wanted: Any, order: dict[str, Any], report:
 async def _unready(running: Running) -> str:
     status = await running.status({})
     hosts = [f"{h['name']} is {h['state']}" for h in status["hosts"] if h["state"] not in ("ready", "off")]
-    agents = [f"{a['name']} {a['host']}: {a['error']}".strip() for a in status["agents"] if a["error"]]
+    agents = [f"{a['name']} {a['host']}".strip() + f": {a['error']}" for a in status["agents"] if a["error"]]
     return "; ".join(hosts + agents) or "a Service does not answer"
 
 
@@ -159,6 +169,9 @@ def _operations(running: Running, ended: Any) -> dict[str, Any]:
         "route-add": running.route_add,
         "route-delete": running.route_delete,
         "routes": running.routes,
+        "publish-add": running.published.add,
+        "publish-remove": running.published.remove,
+        "published": running.published.list,
         "down": down,
     }
 

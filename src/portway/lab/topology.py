@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_address, ip_network
+from string import ascii_lowercase
 
 from portway.netns.plan import Address, Kind, Link, Peer, Plan, Route, Sysctl
 
@@ -23,6 +24,8 @@ EDGE_ADDRESS = "10.100.0.1"
 EDGE_API_PORT = 6443
 CLIENT_ADDRESS = "198.51.100.10"
 CLIENT_GATEWAY = "198.51.100.1"
+MAX_ZONES = len(ascii_lowercase)
+ZONE_LABEL = "topology.kubernetes.io/zone"
 MAX_NODES = 253
 """One /24 of node addresses, without the network, the gateway and the broadcast address."""
 
@@ -71,6 +74,13 @@ def node(name: str, number: int) -> Host:
             f"at most {MAX_NODES} nodes fit into {NODE_NETWORK}: remove one first (portway node remove NAME)"
         )
     return Host(name, Role.NODE, (str(ip_network(NODE_NETWORK)[number + 1]),), number)
+
+
+def zone(number: int, zones: int) -> str:
+    """The zone of the k-th node when there are `zones`, round robin: zone-a, zone-b … Without zones "".
+
+    It hangs on the number alone, so a node that comes back is where it was, and a gap is filled in its own zone."""
+    return f"zone-{ascii_lowercase[(number - 1) % zones]}" if zones else ""
 
 
 def first_nodes(count: int) -> tuple[Host, ...]:
