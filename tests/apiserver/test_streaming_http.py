@@ -193,6 +193,13 @@ async def test_an_exec_that_is_refused(api: Served, what: str, path: str, header
     assert answer.code == 400 and words in answer.body["message"], what
 
 
+async def test_why_a_command_cannot_run_is_said_on_the_socket(api: Served, streams: FakeStreams) -> None:
+    """An HTTP status would send kubectl to SPDY, and its user would read about protocols."""
+    streams.refuse = StreamRefused("container c of pod p is not running")
+    (got,) = await converse(api, "command=ls&stdout=true")
+    assert got[:1] == b"\x03" and b'"message": "container c of pod p is not running"' in got
+
+
 async def test_exec_in_a_pod_without_a_node(api: Served) -> None:
     await make_pod(api, "q", "c", node="")
     answer = await api.get(f"{PODS}/q/exec?command=ls&stdout=true")

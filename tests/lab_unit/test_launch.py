@@ -23,10 +23,10 @@ import json, os, signal, sys
 order = json.loads(sys.argv[1])
 folder = order["folder"]
 def leave(*_):
-    open(folder + "/left", "w").close()
+    open(folder + "/supervisor.log.left", "w").close()
     os._exit(0)
 signal.signal(signal.SIGTERM, leave)
-with open(folder + "/says") as file:
+with open(folder + "/supervisor.log.says") as file:
     text = file.read()
 os.write(order["report"], text.encode())
 if "stay" not in text:
@@ -50,9 +50,9 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[
     """Every supervisor that is started is the stand-in; none outlives the test."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def spawn(place: Folder, order: Order, report: int) -> subprocess.Popen[bytes]:
+    def spawn(place: Folder, order: Order, report: int, held: int) -> subprocess.Popen[bytes]:
         words = json.dumps({"folder": str(place.path), "report": report})
-        process = subprocess.Popen([sys.executable, "-I", "-S", "-c", STAND_IN, words], pass_fds=(report,))
+        process = subprocess.Popen([sys.executable, "-I", "-S", "-c", STAND_IN, words], pass_fds=(report, held))
         started.append(process)
         return process
 
@@ -64,7 +64,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[
 
 
 def says(place: Folder, *lines: object) -> None:
-    (place.path / "says").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (place.path / "supervisor.log.says").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def test_the_steps_arrive_until_it_is_ready(place: Folder, stand_in: list[subprocess.Popen[bytes]]) -> None:

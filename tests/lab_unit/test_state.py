@@ -158,6 +158,17 @@ def test_a_tree_with_folders_that_nobody_may_enter_is_removed(place: Folder) -> 
     state.remove(place)
 
 
+def test_a_folder_that_is_the_users_own_is_not_wiped(place: Folder) -> None:
+    """`PORTWAY_HOME=~ portway down --name Documents`, or an interrupted `up` there."""
+    place.path.mkdir(parents=True, exist_ok=True)
+    (place.path / "thesis.txt").write_text("precious")
+    assert state.remove(place) is False
+    state.save(place, State())
+    with pytest.raises(StateError, match=r"did not make \(thesis.txt\)"):
+        state.remove(place)
+    assert [p.name for p in place.path.iterdir()] == ["thesis.txt"]
+
+
 def test_a_private_file_replaces_the_old_one_as_a_whole(tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text("old")

@@ -191,7 +191,7 @@ async def run(request: web.Request, target: Target, pod: Stored, streams: PodStr
     try:
         session = await (streams.exec(wanted) if target.subresource == "exec" else streams.attach(wanted))
     except StreamRefused as refused:
-        raise _refused(refused) from refused
+        return await _refuse(request, _refused(refused))
     socket = web.WebSocketResponse(protocols=PROTOCOLS, max_msg_size=0, autoping=True)
     try:
         await socket.prepare(request)
@@ -199,6 +199,16 @@ async def run(request: web.Request, target: Target, pod: Stored, streams: PodStr
     finally:
         await session.close()
         await socket.close()
+    return socket
+
+
+async def _refuse(request: web.Request, refused: ApiError) -> web.StreamResponse:
+    """As the kubelet does: the socket is opened, and the first thing it says is why there is none. kubectl would take an HTTP
+    status for a server that speaks no WebSocket, ask again for SPDY, and show only what that got."""
+    socket = web.WebSocketResponse(protocols=PROTOCOLS)
+    await socket.prepare(request)
+    await socket.send_bytes(bytes([ERROR]) + json.dumps(refused.status()).encode())
+    await socket.close()
     return socket
 
 

@@ -53,7 +53,11 @@ def enter_mount_namespace() -> None:
     try:
         unshare(CLONE_NEWNS)
     except OSError as e:
-        cure = USER_NAMESPACE_CURE if e.errno == errno.EPERM else "the kernel needs mount namespaces"
+        cures = {
+            errno.EPERM: USER_NAMESPACE_CURE,
+            errno.ENOSPC: "raise the limit (as root: sysctl -w user.max_mnt_namespaces=15000)",
+        }
+        cure = cures.get(e.errno or 0, "the kernel needs mount namespaces")
         raise CannotIsolate(f"cannot make a mount namespace ({e.strerror}): {cure}") from e
     try:
         mount("none", "/", flags=_MS_REC | _MS_SLAVE)

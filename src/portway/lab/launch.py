@@ -59,12 +59,17 @@ def up(place: Folder, order: Order) -> Generator[Step, None, None]:
 
     Closing the generator (Ctrl-C) ends the supervisor and removes what it made, except objects of an earlier cluster."""
     fresh = not place.state_file.exists()
-    _check_leftovers(place)
+    held = state.occupy(place, _DOWN_SECONDS)
     read, write = os.pipe2(os.O_CLOEXEC)
     try:
-        process = _spawn(place, order, write)
+        _check_leftovers(place)
+        process = _spawn(place, order, write, held)
+    except BaseException:
+        os.close(read)
+        raise
     finally:
         os.close(write)
+        os.close(held)
     finished = False
     try:
         with os.fdopen(read, "rb", buffering=0) as reports:
@@ -88,7 +93,7 @@ def _check_leftovers(place: Folder) -> None:
     state.remove_runtime(place)
 
 
-def _spawn(place: Folder, order: Order, report: int) -> subprocess.Popen[bytes]:
+def _spawn(place: Folder, order: Order, report: int, held: int) -> subprocess.Popen[bytes]:
     words = {
         "folder": str(place.path),
         "nodes": order.nodes,
@@ -107,7 +112,7 @@ def _spawn(place: Folder, order: Order, report: int) -> subprocess.Popen[bytes]:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            pass_fds=(report,),
+            pass_fds=(report, held),
             start_new_session=True,
             cwd="/",
             env=_environment(),
@@ -171,12 +176,12 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def down(place: Folder, known: State | None) -> bool:
     """End the supervisor that `known` names and remove the folder; whether there was anything. The caller holds the lock."""
-    there = place.path.exists()
     alive = state.running(known)
     if alive is not None:
         _end_other(alive.pid, known)
-    state.remove(place)
-    return there
+    if place.path.is_dir():
+        os.close(state.occupy(place, _DOWN_SECONDS))
+    return state.remove(place)
 
 
 def _end_other(pid: int, known: State | None) -> None:

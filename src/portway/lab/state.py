@@ -11,6 +11,7 @@ import fcntl
 import os
 import shutil
 import stat
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -213,6 +214,24 @@ def lock(home_path: Path) -> Iterator[None]:
         os.close(fd)
 
 
+def occupy(place: Folder, seconds: float) -> int:
+    """A descriptor for the supervisor to inherit: who holds it holds the folder, whatever `state.json` says (or does not say yet:
+    an `up` that was killed may have left a supervisor that is still ending). Locked when another has it for `seconds`."""
+    fd = os.open(place.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fd
+        except BlockingIOError as e:
+            if time.monotonic() >= end:
+                os.close(fd)
+                raise Locked(
+                    f"another supervisor holds {place.path} and does not end: find it with fuser -v {place.path}, and end it"
+                ) from e
+        time.sleep(0.02)
+
+
 def identify(pid: int) -> ProcessId | None:
     """Who has the number `pid` now; None when nobody has (or a zombie, which runs no more)."""
     try:
@@ -238,23 +257,53 @@ def remove_runtime(place: Folder) -> None:
     remove_tree(place.nodes)
 
 
-def remove(place: Folder) -> None:
-    """Remove the whole folder of a cluster that is down."""
-    remove_tree(place.path)
+def remove(place: Folder) -> bool:
+    """Remove what Portway made in the folder of a cluster that is down, and the folder; whether there was anything.
+
+    What is not ours stays (PORTWAY_HOME may be a folder of the user's): StateError names it. `state.json` goes last, so that a
+    removal that was interrupted is taken up again by the next `down`."""
+    ours = [
+        *(place.control, place.nodes, place.kubectl_cache, place.pki, place.kubeconfig),
+        *sorted(place.path.glob(f"{place.log.name}*")),
+        *sorted(place.path.glob(f"{place.database.name}*")),
+        *sorted(place.path.glob(".*.new")),  # what `write_private` was about to rename
+        place.state_file,
+    ]
+    there = [path for path in ours if os.path.lexists(path)]
+    for path in there:
+        if path.is_dir() and not path.is_symlink():
+            remove_tree(path)
+        else:
+            path.unlink(missing_ok=True)
+    try:
+        place.path.rmdir()
+    except FileNotFoundError:
+        pass
+    except OSError as e:
+        if not there:
+            return False
+        left = ", ".join(sorted(os.listdir(place.path))[:3])
+        raise StateError(f"{place.path} is kept: it has files that portway did not make ({left})") from e
+    return bool(there)
 
 
 def remove_tree(path: Path) -> None:
     """rmtree that also takes folders without permissions, as overlayfs leaves them. StateError names what stays."""
+
+    tried: set[str] = set()
 
     def again(function: Callable[..., Any], name: str, error: Any) -> None:
         problem = error[1]
         if isinstance(problem, FileNotFoundError):
             return
         try:
+            if name in tried:
+                raise problem
+            tried.add(name)
             os.chmod(os.path.dirname(name), 0o700)
             if os.path.isdir(name) and not os.path.islink(name):
                 os.chmod(name, 0o700)
-                shutil.rmtree(name)
+                shutil.rmtree(name, onerror=again)
             else:
                 os.unlink(name)
         except OSError as e:

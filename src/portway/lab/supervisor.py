@@ -18,6 +18,9 @@ from typing import TYPE_CHECKING, Any
 from portway.lab.isolate import CannotIsolate, isolate
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+    from collections.abc import Callable
+
     from portway.lab.running import Running
     from portway.lab.wanted import Wanted
 
@@ -27,6 +30,17 @@ class Reporter:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self._gone: Callable[[], None] | None = None
+
+    def watch(self, loop: AbstractEventLoop, gone: Callable[[], None]) -> None:
+        """`gone` is called when `up` ends before the cluster is ready: killed, it could not tell us to end."""
+
+        def lost() -> None:
+            self.close()
+            gone()
+
+        self._loop, self._gone = loop, lost
+        loop.add_reader(self._fd, lost)  # the writing end of a pipe is "readable" once nobody reads
 
     def __call__(self, step: str, *, ready: bool = False) -> None:
         self._write({"step": step, "ready": ready})
@@ -36,6 +50,8 @@ class Reporter:
 
     def close(self) -> None:
         if self._fd >= 0:
+            if self._gone is not None:
+                self._loop.remove_reader(self._fd)
             os.close(self._fd)
             self._fd = -1
 
@@ -45,7 +61,7 @@ class Reporter:
         try:
             os.write(self._fd, json.dumps(words).encode() + b"\n")
         except BrokenPipeError:
-            self.close()
+            (self._gone or self.close)()
 
 
 def main(order: dict[str, Any]) -> int:
@@ -88,6 +104,7 @@ async def _cluster(order: dict[str, Any], report: Reporter, ended: Any) -> int:
     running = Running(folder, SystemClock(), report)
     coming = asyncio.create_task(_come_up(running, order, report))
     leaving = asyncio.create_task(ended.wait())
+    report.watch(asyncio.get_running_loop(), ended.set)
     server = await control.serve(folder.control, _operations(running, ended))
     try:
         await asyncio.wait({coming, leaving}, return_when=asyncio.FIRST_COMPLETED)

@@ -161,7 +161,12 @@ def route(destination: str, via: str, nodes: Iterable[Host]) -> Route:
         raise NoSuchPlan(f"{via!r} is neither a node nor an address: name one (portway node list)") from e
     if address not in ip_network(NODE_NETWORK) and address not in ip_network(f"{CLIENT_GATEWAY}/24", strict=False):
         raise NoSuchPlan(f"{gateway} is on no network of the lab: use a node's name or an address of {NODE_NETWORK}")
-    return Route(destination_of(destination), via=gateway)
+    found = destination_of(destination)
+    if found in (NODE_NETWORK, str(ip_network(f"{CLIENT_GATEWAY}/24", strict=False))):
+        raise NoSuchPlan(
+            f"{found} is a segment of the lab, no gateway leads to it: a route to a part of it is possible"
+        )
+    return Route(found, via=gateway)
 
 
 def destination_of(text: str) -> str:

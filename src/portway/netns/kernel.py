@@ -53,6 +53,7 @@ _CURES = {
     errno.ENETUNREACH: "no route of this namespace leads to the gateway: add an address or a link-scope route first",
     errno.EEXIST: "delete the other one first",
     errno.ENODEV: "make the link first",
+    errno.ENOSPC: "a limit of this kernel or container is reached: raise it (as root: sysctl -w user.max_net_namespaces=15000)",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.ENOENT: "this kernel was built without the setting",
 }

@@ -103,7 +103,7 @@ class PodWorker:
             if self.sandbox is None or self.sandbox.gone.done():
                 if not await self._set_up():
                     self._write_soon()
-                    await self._stirred(_RETRY[min(failures, len(_RETRY) - 1)])
+                    await self._deleted_within(_RETRY[min(failures, len(_RETRY) - 1)])
                     failures += 1
                     continue
                 failures = 0
@@ -140,6 +140,16 @@ class PodWorker:
             for wait in waits:
                 wait.cancel()
         self._stir.clear()
+
+    async def _deleted_within(self, seconds: float) -> None:
+        """Until the pod is to be deleted, or `seconds` have passed. Other changes do not count: most echo our own status,
+        and to try again for each of them would never end."""
+        end = self._node.clock.monotonic() + seconds
+        while self.pod.metadata.deletion_timestamp is None and not self._over:
+            left = end - self._node.clock.monotonic()
+            if left <= 0:
+                return
+            await self._stirred(left)
 
     # Set up and tear down.
 
