@@ -185,8 +185,10 @@ def test_the_order_reaches_the_supervisor_and_its_words_the_log(place: Folder, m
     read, write = os.pipe()
     try:
         order = Order(3, {"web": "web"}, True, 9.0, 2, ("8080:10.100.0.2:80",))
-        assert real_spawn(place, order, write).wait(10) == 0
+        held = state.occupy(place, 1.0)
+        assert real_spawn(place, order, write, held).wait(10) == 0
     finally:
+        os.close(held)
         os.close(read)
         os.close(write)
     words, folder, ordered = place.log.read_text().splitlines()

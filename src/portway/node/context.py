@@ -42,7 +42,7 @@ class AgentConfig:
     labels: dict[str, str] = field(default_factory=dict)
     max_pods: int = 250
     stop_grace: float = 2.0
-    leave: float = 0.2
+    leave: float = 0.5
     needed: tuple[str, ...] = ()
     services: Callable[[str], Iterable[Service]] = _no_services
 
