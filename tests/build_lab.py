@@ -79,6 +79,8 @@ class FakeHosts:
 
 
 class FakeApi:
+    failure = ""
+
     async def close(self) -> None:
         return None
 

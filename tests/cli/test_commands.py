@@ -16,6 +16,7 @@ from portway.cli import enter, main, session
 from portway.cli.enter import CannotEnter
 from portway.lab import state
 from portway.lab.ask import Refused
+from portway.lab.state import Folder
 
 
 @pytest.fixture
@@ -171,6 +172,10 @@ def test_down_without_a_cluster_is_no_error(portway: CommandLine) -> None:
         (["up", "--image", "=cmd"], "NAME=COMMAND"),
         (["up", "--nodes", "0"], "--nodes"),
         (["up", "--nodes", "many"], "--nodes"),
+        (["up", "--timeout", "0"], "more than 0"),
+        (["up", "--timeout", "-1"], "more than 0"),
+        (["up", "--timeout", "nan"], "more than 0"),
+        (["up", "--timeout", "inf"], "more than 0"),
         (["up", "extra"], "unexpected extra argument"),
         (["fly"], "No such command"),
         (["route", "add", "10.3.240.0/20"], "--via"),
@@ -286,7 +291,7 @@ def test_publish_for_a_cluster_that_is_up_is_told_and_not_done(portway: CommandL
     said = portway("up", "--publish", "8080:10.100.0.2:30080")
     assert said.code == 0
     assert said.err == "nothing more is published now: portway publish add 8080:10.100.0.2:30080\n"
-    assert cluster.asked == []
+    assert [r["op"] for r in cluster.asked] == ["status"]
 
 
 def test_a_refusal_of_the_supervisor_is_one_line(portway: CommandLine, cluster: StandIn) -> None:
@@ -329,11 +334,12 @@ def test_exec_on_a_host_that_is_not_there_or_off(portway: CommandLine, cluster: 
 def test_exec_enters_the_hosts_namespace(
     portway: CommandLine, cluster: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entered: list[tuple[int, str, list[str]]] = []
+    entered: list[tuple[int, str, list[str], Folder]] = []
     monkeypatch.setattr(main, "enter", lambda *words: entered.append(words))
     portway("exec", "node-1", "--", "cat", "-n", "/proc/net/route")
-    ((pid, namespace, command),) = entered
+    ((pid, namespace, command, place),) = entered
     assert (namespace, command) == ("/proc/1/fd/6", ["cat", "-n", "/proc/net/route"])
+    assert place == cluster.place
     assert pid == os.getpid()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from pathlib import Path
@@ -11,6 +12,13 @@ import pytest
 from portway.cli import doctor
 from portway.cli.doctor import Check, Question, answer, examine, text
 from portway.cli.errors import UserError
+from portway.lab.isolate import CannotIsolate
+from portway.netns.kernel import NetworkError
+
+
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
 
 
 def raises(error: Exception) -> str:
@@ -30,6 +38,41 @@ def test_an_answer_is_ok_or_has_a_cure(ask: object, ok: bool, found: str) -> Non
     assert callable(ask)
     check = answer(Question("disk", "objects", "free 50 MB", ask))
     assert (check.ok, check.found, check.cure) == (ok, found, "" if ok else "free 50 MB")
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: raises(NetworkError(errno.ENOSPC, "make a network namespace")),
+        lambda: raises(caused(CannotIsolate("cannot make it"), OSError(errno.ENOSPC, "No space left on device"))),
+        lambda: "[Errno 28] No space left on device",
+    ],
+)
+def test_a_limit_that_is_reached_is_the_cure(ask: object) -> None:
+    assert callable(ask)
+    check = answer(Question("network namespaces", "hosts", "use another kernel", ask, limit="net"))
+    assert check.cure.startswith("raise the limit (as root: sysctl -w user.max_net_namespaces=15000)")
+
+
+def test_a_disk_without_space_is_no_limit_of_namespaces() -> None:
+    check = answer(Question("disk", "objects", "free 50 MB", lambda: raises(OSError(errno.ENOSPC, "full"))))
+    assert check.cure == "free 50 MB"
+
+
+@pytest.mark.parametrize(
+    ("broken", "silent"),
+    [("_network_namespace", {"veth", "bridge"}), ("_isolated", {"overlay", "proc mount"})],
+)
+def test_what_needs_a_namespace_is_not_blamed_for_its_absence(
+    monkeypatch: pytest.MonkeyPatch, broken: str, silent: set[str]
+) -> None:
+    for name in ("_network_namespace", "_isolated", "_veth", "_bridge", "_overlay", "_proc_mount"):
+        monkeypatch.setattr(doctor, name, lambda: "")
+    monkeypatch.setattr(doctor, "_nftables", lambda: iter(()))
+    monkeypatch.setattr(doctor, broken, lambda: "no")
+    checks = {row["name"]: row["ok"] for row in doctor._private_checks()}
+    assert list(checks.values()).count(False) == 1
+    assert {"veth", "bridge", "overlay", "proc mount"} - set(checks) == silent
 
 
 def test_the_text_shows_the_cure_below_what_is_missing() -> None:

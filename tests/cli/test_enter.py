@@ -11,14 +11,17 @@ import pytest
 
 from build_netns import needs_namespaces
 from portway.cli.enter import CannotEnter, become
+from portway.lab import inside
 from portway.netns.kernel import Namespace
 from portway.netns.plan import Address, Link, Plan
 
 RUN = """
 import sys
+from pathlib import Path
 from portway.cli.enter import CannotEnter, enter
+from portway.lab.state import Folder
 try:
-    enter(int(sys.argv[1]), sys.argv[2], sys.argv[3:])
+    enter(int(sys.argv[1]), sys.argv[2], sys.argv[3:], Folder(Path("/state/test")))
 except CannotEnter as e:
     print(e, file=sys.stderr)
     sys.exit(e.code)
@@ -41,6 +44,7 @@ def test_the_network_is_the_hosts_and_the_rest_is_ours() -> None:
         assert entered(path, "sh", "-c", "exit 7").returncode == 7
         assert entered(path, "sh", "-c", "kill -TERM $$").returncode == -15
         assert entered(path, "pwd").stdout.strip() == str(Path.cwd())
+        assert entered(path, "printenv", inside.VARIABLE).stdout == "/state/test\n"
 
 
 @needs_namespaces

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from build_cli import CommandLine
+from build_cli import CommandLine, stand_in, status
 from portway.cli.errors import UserError
 from portway.cli.lifecycle import parse_images
 from portway.lab import launch, state
@@ -87,6 +88,39 @@ def test_while_a_cluster_comes_up_nobody_else_may(
     assert portway("up").code == 0
 
 
+@pytest.mark.parametrize("answer", [{"up": False}, None], ids=["has lost its up", "does not answer"])
+def test_a_supervisor_that_is_ending_is_not_up(
+    portway: CommandLine, orders: list[Order], tmp_path: Path, answer: dict[str, object] | None
+) -> None:
+    with stand_in(tmp_path) as ending:
+        if answer is None:
+            ending.place.control.unlink()
+        else:
+            ending.answers["status"] = status(**answer)
+        said = portway("up")
+    assert said.code == 0
+    assert "already up" not in said.out
+    assert len(orders) == 1, "launch waits for its end and starts another one"
+
+
+def test_a_second_up_waits_for_the_first(
+    portway: CommandLine, orders: list[Order], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+
+    @contextmanager
+    def lock(home: Path, seconds: float = 0.0) -> Iterator[None]:
+        waited.append(seconds)
+        with stand_in(tmp_path):  # the first one is ready by now
+            yield
+
+    monkeypatch.setattr(state, "lock", lock)
+    said = portway("up", "--timeout", "9")
+    assert "portway is already up: 2 nodes" in said.out
+    assert waited[0] > 9
+    assert orders == []
+
+
 @pytest.mark.parametrize(
     ("error", "code", "says"),
     [
@@ -110,6 +144,21 @@ def test_what_goes_wrong_is_one_line(
     said = portway("up")
     assert (said.code, said.err.splitlines(keepends=True)[1:]) == (code, [says])
     assert closed
+
+
+@pytest.mark.parametrize(("ended", "says"), [(True, "; its supervisor is ended\n"), (False, "portway.old\n")])
+def test_down_ends_what_a_damaged_state_does_not_name_and_wipes_nothing(
+    portway: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended: bool, says: str
+) -> None:
+    place = state.folder(tmp_path, "portway")
+    state.prepare(place)
+    place.state_file.write_text("{ this is not JSON")
+    monkeypatch.setattr(launch, "end", lambda *_: ended)
+    said = portway("down")
+    assert said.code == 1
+    assert "state.json is damaged" in said.err
+    assert said.err.endswith(says)
+    assert place.state_file.read_text() == "{ this is not JSON"
 
 
 def test_images_by_name() -> None:

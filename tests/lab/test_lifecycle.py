@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,36 @@ def test_a_second_up_says_that_it_is_up(home: Path) -> None:
         lab.portway("down")
 
 
+def test_two_at_once_make_one_cluster(home: Path) -> None:
+    lab = Lab(home)
+    words = [sys.executable, "-m", "portway", "up", "--nodes", "1"]
+    both = [subprocess.Popen(words, env=lab.env, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    try:
+        said = [process.communicate(timeout=90)[0] for process in both]
+        assert [process.returncode for process in both] == [0, 0]
+        assert sorted("already up" in text for text in said) == [False, True]
+    finally:
+        lab.portway("down")
+    lab.eventually("every process is gone", lambda: processes_of(home) == [])
+
+
+def test_up_right_after_a_killed_up(home: Path) -> None:
+    lab = Lab(home)
+    words = [sys.executable, "-m", "portway", "up", "--nodes", "1"]
+    try:
+        with subprocess.Popen(words, env=lab.env, stderr=subprocess.PIPE, text=True) as first:
+            assert first.stderr is not None
+            for line in first.stderr:
+                if "API server" in line:
+                    break
+            first.kill()
+        assert "is up after" in lab.portway("up").stdout
+        assert lab.status()["ready"] is True
+    finally:
+        lab.portway("down")
+    lab.eventually("every process is gone", lambda: processes_of(home) == [])
+
+
 def supervisor_of(lab: Lab) -> int:
     return int(lab.status()["supervisor"]["pid"])
 
@@ -100,6 +132,27 @@ def test_down_after_a_killed_supervisor_leaves_nothing(home: Path) -> None:
     assert [p for p in home.rglob("*") if p.is_file() and "kubectl-cache" not in p.parts] == []
 
 
+def started_inside(lab: Lab) -> int:
+    """A process that `exec` started and that detached itself; its pid."""
+    done = lab.portway("exec", "node-1", "--", "setsid", "--fork", "sh", "-c", "echo $$; exec sleep 600 >&- 2>&-")
+    return int(done.stdout)
+
+
+def test_what_was_started_inside_goes_with_the_cluster(home: Path) -> None:
+    lab = Lab(home, userns=True)
+    lab.up("--nodes", "1")
+    try:
+        first = started_inside(lab)
+        assert first in processes_of(home)
+        os.kill(supervisor_of(lab), signal.SIGKILL)
+        lab.up("--nodes", "1")
+        assert first not in processes_of(home)
+        assert started_inside(lab) in processes_of(home)
+    finally:
+        lab.portway("down")
+    lab.eventually("every process is gone", lambda: processes_of(home) == [])
+
+
 def test_a_state_folder_that_cannot_be_read_is_reported_and_never_wiped(home: Path) -> None:
     lab = Lab(home)
     lab.up("--nodes", "1")
@@ -113,6 +166,25 @@ def test_a_state_folder_that_cannot_be_read_is_reported_and_never_wiped(home: Pa
     assert str(folder) in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert broken.read_text() == "{ this is not JSON"
+
+
+def test_down_ends_a_cluster_whose_state_is_gone_or_damaged(home: Path) -> None:
+    lab = Lab(home)
+    folder = home / "portway"
+    lab.up("--nodes", "1")
+    (folder / "state.json").write_text("{ this is not JSON")
+    done = lab.portway("down", check=False)
+    assert done.returncode == 1
+    assert f"mv {folder} {folder}.old; its supervisor is ended" in done.stderr
+    assert (folder / "objects.db").exists(), "nothing is wiped"
+    lab.eventually("every process is gone", lambda: processes_of(home) == [])
+    folder.rename(home / "aside")
+
+    lab.up("--nodes", "1")
+    (folder / "state.json").unlink()
+    lab.portway("down")
+    lab.eventually("every process is gone", lambda: processes_of(home) == [])
+    assert not folder.exists()
 
 
 def test_doctor_lists_what_the_machine_has(home: Path) -> None:

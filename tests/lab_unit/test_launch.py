@@ -8,12 +8,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
-from portway.lab import launch, state
+from portway.lab import inside, launch, state
 from portway.lab.launch import LaunchError, Order
 from portway.lab.state import Folder, State
 
@@ -84,7 +84,7 @@ def test_an_error_of_the_supervisor_is_told_and_the_folder_is_clean_again(place:
 
 def test_a_supervisor_that_vanishes_is_a_bug(place: Folder) -> None:
     says(place, {"step": "network"})
-    with pytest.raises(LaunchError, match=r"this is a bug, please report it with .*supervisor\.log"):
+    with pytest.raises(LaunchError, match=r"this is a bug, please report it$"):
         list(launch.up(place, Order()))
 
 
@@ -95,6 +95,25 @@ def test_an_interrupted_start_is_taken_back(place: Folder, stand_in: list[subpro
     steps.close()
     assert stand_in[0].poll() == 0, "it was asked to end, and ended"
     assert not place.path.exists()
+
+
+def test_a_second_interruption_does_not_stop_the_clean_up(
+    place: Folder, stand_in: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    says(place, {"step": "stay"})
+    steps = launch.up(place, Order())
+    next(steps)
+    real_end, handler = launch._end, signal.getsignal(signal.SIGINT)
+
+    def end(process: subprocess.Popen[bytes]) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        real_end(process)
+
+    monkeypatch.setattr(launch, "_end", end)
+    steps.close()
+    assert stand_in[0].poll() == 0
+    assert not place.path.exists()
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_an_interrupted_restart_keeps_the_objects(place: Folder) -> None:
@@ -111,7 +130,7 @@ def test_an_interrupted_restart_keeps_the_objects(place: Folder) -> None:
 def test_a_start_that_takes_too_long(place: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "_SLACK_SECONDS", 0.0)
     says(place, {"step": "stay"})
-    with pytest.raises(LaunchError, match=r"was not ready within 0\.2 s.*give it --timeout"):
+    with pytest.raises(LaunchError, match=r"was not ready within 0\.2 s; give it more with --timeout"):
         list(launch.up(place, Order(timeout=0.2)))
 
 
@@ -120,6 +139,51 @@ def test_objects_without_a_state_are_not_wiped(place: Folder) -> None:
     with pytest.raises(LaunchError, match="nothing was changed"):
         next(launch.up(place, Order()))
     assert place.database.read_text() == "objects"
+
+
+@contextmanager
+def marked(place: Folder) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that `portway exec` started, in a session of its own."""
+    code = "print(flush=True); input()"
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", code],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
+        env={inside.VARIABLE: inside.mark(place)},
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_who_is_inside_ends_with_the_cluster(place: Folder) -> None:
+    with marked(place) as process:
+        launch.down(place, None)
+        assert process.wait(5) == -15
+
+
+def test_who_outlived_a_killed_supervisor_ends_before_the_next_one_starts(place: Folder) -> None:
+    says(place, {"step": "stay"}, {"step": "ready", "ready": True})
+    with marked(place) as process, closing(launch.up(place, Order())) as steps:
+        next(steps)
+        assert process.poll() == -15
+
+
+def test_who_is_inside_ends_with_a_start_that_failed(place: Folder) -> None:
+    says(place, {"step": "stay"})
+    steps = launch.up(place, Order())
+    next(steps)
+    with marked(place) as process:
+        steps.close()
+        assert process.wait(5) == -15
+
+
+def test_a_supervisor_that_is_started_inside_is_not_inside(place: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(inside.VARIABLE, inside.mark(place))
+    assert inside.VARIABLE not in launch._environment()
 
 
 def supervisor() -> tuple[subprocess.Popen[bytes], State]:
@@ -142,6 +206,65 @@ def test_down_ends_the_process_and_removes_the_folder(place: Folder) -> None:
     finally:
         process.kill()
         process.communicate()
+
+
+LISTENER = """
+import socket, sys
+listener = socket.socket(socket.AF_UNIX)
+listener.bind("control.sock")
+listener.listen()
+print(flush=True)
+input()
+"""
+
+
+@contextmanager
+def listening(place: Folder, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Somebody at the cluster's control socket, with these words in its command line."""
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", LISTENER, *words],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=place.path,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_down_finds_a_supervisor_that_no_state_names(place: Folder) -> None:
+    with listening(place, "portway.lab.supervisor", json.dumps({"folder": str(place.path)})) as process:
+        assert launch.down(place, None) is True
+        assert process.wait(5) == -15
+        assert not place.path.exists()
+
+
+def test_a_supervisor_can_end_while_its_folder_stays(place: Folder) -> None:
+    place.state_file.write_text("{ this is not JSON")
+    with listening(place, "portway.lab.supervisor", json.dumps({"folder": str(place.path)})) as process:
+        assert launch.end(place, None) is True
+        assert process.wait(5) == -15
+        assert launch.end(place, None) is False
+    assert place.state_file.read_text() == "{ this is not JSON"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("portway.lab.supervisor", '{"folder": "/another"}'),
+        ("portway.lab.supervisor", "[]"),
+        ("portway.lab.supervisor", "{"),
+        ("portway.lab.supervisor",),
+        ("an-editor", "{}"),
+    ],
+    ids=" ".join,
+)
+def test_whoever_else_listens_there_is_not_ended(place: Folder, words: tuple[str, ...]) -> None:
+    with listening(place, *words) as process:
+        assert launch.end(place, None) is False
+        assert process.poll() is None
 
 
 def test_down_never_ends_a_later_process_with_the_same_number(place: Folder) -> None:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from portway.apiserver.database import Database, StoreFailed
 from portway.lab import state
 from portway.lab.ask import Refused
+from portway.lab.parts import Api, WatchedStore
 from portway.lab.running import CannotStart, Running
 from portway.lab.sockets import listen
 from portway.lab.state import NodeRecord, PublishRecord, RouteRecord, State
 from portway.lab.topology import NoSuchPlan
 from portway.lab.wanted import Wanted, first_state
 from portway.loop.clock import FakeClock
+from portway.objects.kinds import KINDS
 
 TWO = (NodeRecord("node-1", 1), NodeRecord("node-2", 2))
 
@@ -155,6 +158,33 @@ async def test_an_agent_that_never_starts_ends_the_attempt_before_the_time_is_up
     with pytest.raises(CannotStart, match="the node agent of node-1 does not start: OSError: pods need namespaces"):
         await waiting
     await running.stop()
+
+
+async def test_a_store_that_cannot_write_ends_the_attempt_at_once(tmp_path: Path) -> None:
+    class Broken:
+        failure = "objects.db: database or disk is full"
+
+    running = Running(state.folder(tmp_path, "portway"), FakeClock(), lambda _: None)
+    running._api = cast(Api, Broken())
+    with pytest.raises(CannotStart, match="disk is full"):
+        await running._give_up()
+
+
+async def test_the_store_remembers_why_it_could_not_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Database) -> None:
+        self.rollback()
+        raise StoreFailed("disk is full")
+
+    store = WatchedStore(tmp_path / "objects.db", KINDS)
+    try:
+        (kind,) = (k for k in KINDS if k.resource == "configmaps")
+        monkeypatch.setattr(Database, "commit", refuse)
+        store.put(kind, {"metadata": {"namespace": "default", "name": "a"}})
+        with pytest.raises(StoreFailed):
+            await store.durable()
+        assert store.failure == "disk is full"
+    finally:
+        await store.close()
 
 
 async def test_an_agent_that_stumbles_once_is_given_time(tmp_path: Path) -> None:

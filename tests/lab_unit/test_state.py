@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
@@ -45,7 +47,13 @@ def test_where_the_state_lives(environment: dict[str, str], want: str) -> None:
     assert state.home(environment) == Path(want)
 
 
-@pytest.mark.parametrize("name", ["", "../other", "a/b", "a b", "x" * 41, "ä"])
+@pytest.mark.parametrize("environment", [{"PORTWAY_HOME": "/srv/a:b"}, {"XDG_STATE_HOME": "/a:b"}, {"HOME": "/a:b"}])
+def test_a_home_that_kubeconfig_would_take_for_two_paths(environment: dict[str, str]) -> None:
+    with pytest.raises(StateError, match="set PORTWAY_HOME to a folder without"):
+        state.home(environment)
+
+
+@pytest.mark.parametrize("name", ["", "../other", "a/b", "a b", "x" * 41, "ä", "-test", "_test", "test\n"])
 def test_a_name_that_cannot_be_a_folder(name: str, tmp_path: Path) -> None:
     with pytest.raises(StateError, match="cannot name a cluster"):
         state.folder(tmp_path, name)
@@ -113,6 +121,24 @@ def test_one_command_at_a_time(tmp_path: Path) -> None:
     with state.lock(tmp_path / "home"):
         pass
     assert list((tmp_path / "home").iterdir()) == [], "a lock leaves no file"
+
+
+def test_the_second_command_may_wait_for_the_first(tmp_path: Path) -> None:
+    with ExitStack() as first:
+        first.enter_context(state.lock(tmp_path / "home"))
+        ending = threading.Timer(0.05, first.close)
+        ending.start()
+        with state.lock(tmp_path / "home", 10):
+            assert ending.finished.is_set()
+        ending.join()
+
+
+def test_a_folder_has_one_supervisor(place: Folder) -> None:
+    held = state.occupy(place, 0.0)
+    with pytest.raises(Locked, match="portway down ends it"):
+        state.occupy(place, 0.05)
+    os.close(held)
+    os.close(state.occupy(place, 0.0))
 
 
 def test_a_running_process_is_told_from_a_later_one_with_its_number() -> None:

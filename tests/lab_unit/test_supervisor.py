@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from build_lab import until
 from portway.apiserver.database import StoreFailed, StoreUnreadable
 from portway.lab import ask, running, state, supervisor
 from portway.lab.isolate import CannotIsolate
+from portway.lab.logs import LATEST
 from portway.lab.publish import NoSuchPublish, Published
 from portway.lab.running import CannotStart
 from portway.lab.state import Folder, PublishRecord, StateError
@@ -147,7 +149,9 @@ async def test_it_can_be_asked_to_leave(place: Folder, script: Script) -> None:
         (StoreUnreadable("objects.db is no database"), "objects.db is no database"),
         (StoreFailed("disk full"), "disk full"),
         (NoSuchPublish("publishes nothing"), "publishes nothing"),
-        (ZeroDivisionError("surprise"), "ZeroDivisionError: surprise; this is a bug, please report it with "),
+        (ZeroDivisionError("surprise"), "ZeroDivisionError: surprise; this is a bug, please report it"),
+        (OSError(28, "No space left on device"), "No space left on device; free disk space below "),
+        (OSError(24, "Too many open files"), "Too many open files; raise the limit of open files"),
     ],
     ids=lambda v: type(v).__name__ if isinstance(v, Exception) else "",
 )
@@ -166,23 +170,44 @@ async def test_what_goes_wrong_is_told_and_everything_is_taken_down(
 @pytest.mark.parametrize(
     ("hosts", "agents", "says"),
     [
-        ([{"name": "node-1", "state": "not ready"}, {"name": "edge", "state": "ready"}], [], "node-1 is not ready;"),
+        (
+            [{"name": "node-1", "state": "not ready"}, {"name": "edge", "state": "ready"}],
+            [],
+            "node-1 is not ready; node@node-1 said: no room;",
+        ),
         ([], [{"name": "proxy", "host": "node-1", "error": "OSError: no"}], "proxy node-1: OSError: no;"),
         ([], [{"name": "controllers", "host": "", "error": "X"}], "controllers: X;"),
         ([{"name": "node-2", "state": "off"}], [{"name": "a", "host": "", "error": ""}], "a Service does not answer;"),
     ],
 )
 async def test_what_is_late_is_named(
-    place: Folder, script: Script, hosts: list[dict[str, str]], agents: list[dict[str, str]], says: str
+    place: Folder,
+    script: Script,
+    hosts: list[dict[str, str]],
+    agents: list[dict[str, str]],
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     script.stuck, script.hosts, script.agents = True, hosts, agents
+    monkeypatch.setattr(LATEST, "said", {"node@node-1": "no room"})
+    place.log.write_text("{}\n")
     reports = Reports()
     async with at_work(place, reports, timeout=0.0) as task:
         assert await asyncio.wait_for(asyncio.shield(task), 10) == 1
     *_, last = reports.said()
     assert last["error"].startswith("not ready within 0 s: ")
     assert says in last["error"]
-    assert last["error"].endswith(f"see {place.log}, or give it more with --timeout")
+    assert last["error"].endswith(f"; see {place.log}; give it more with --timeout")
+
+
+async def test_a_log_that_is_not_there_is_not_named(place: Folder, script: Script) -> None:
+    script.stuck = True
+    reports = Reports()
+    async with at_work(place, reports, timeout=0.0) as task:
+        assert await asyncio.wait_for(asyncio.shield(task), 10) == 1
+    assert reports.said()[-1]["error"] == (
+        "not ready within 0 s: a Service does not answer; give it more with --timeout"
+    )
 
 
 async def test_an_interruption_while_it_comes_up_takes_everything_down(place: Folder, script: Script) -> None:
@@ -216,6 +241,21 @@ def test_a_reporter_without_a_listener_goes_on() -> None:
     reporter("nobody hears this")
     reporter.failed("nor this")
     reporter.close()
+
+
+@pytest.mark.parametrize("before", [None, "/etc/ssl/mine.pem"])
+def test_the_machines_authorities_are_back_after_the_import(
+    monkeypatch: pytest.MonkeyPatch, before: str | None
+) -> None:
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    if before is None:
+        monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    else:
+        monkeypatch.setenv("SSL_CERT_FILE", before)
+    with supervisor.without_authorities():
+        assert ssl.create_default_context().cert_store_stats()["x509_ca"] == 0
+    assert os.environ.get("SSL_CERT_FILE") == before
+    assert "SSL_CERT_DIR" not in os.environ
 
 
 def test_what_forbids_namespaces_is_told(monkeypatch: pytest.MonkeyPatch, place: Folder) -> None:

@@ -6,6 +6,7 @@ its own, made as the supervisor makes them, so the machine's own are not touched
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -46,13 +47,14 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A check before it is asked. `ask` returns "" or what is wrong; OSError counts as an answer. `private`: in the child."""
+    """A check before it is asked. `ask` returns "" or what is wrong; OSError counts as an answer. `limit`: the number
+    of namespaces, of which this kind, that the kernel may have reached; then that is the cure."""
 
     name: str
     purpose: str
     cure: str
     ask: Callable[[], str]
-    private: bool = False
+    limit: str = ""
 
 
 def examine(*, every: bool = False) -> list[Check]:
@@ -64,11 +66,19 @@ def examine(*, every: bool = False) -> list[Check]:
 
 def answer(question: Question) -> Check:
     """Ask it."""
+    reached = False
     try:
         found = question.ask()
+        reached = os.strerror(errno.ENOSPC) in found  # from a child only the words come back
     except (OSError, UserError, state.StateError, isolate.CannotIsolate) as e:
         found = str(e)
-    return Check(question.name, not found, question.purpose, question.cure if found else "", found)
+        reached = any(isinstance(one, OSError) and one.errno == errno.ENOSPC for one in (e, e.__cause__))
+    cure = question.cure
+    if reached and question.limit:
+        cure = (
+            f"raise the limit (as root: sysctl -w user.max_{question.limit}_namespaces=15000), or end what holds them"
+        )
+    return Check(question.name, not found, question.purpose, cure if found else "", found)
 
 
 def text(checks: list[Check]) -> str:
@@ -135,6 +145,7 @@ _QUESTIONS = (
         "an ordinary user is root in one, and needs no rights outside",
         isolate.USER_NAMESPACE_CURE,
         _user_namespace,
+        limit="user",
     ),
     Question(
         "kubectl",
@@ -164,25 +175,48 @@ _MORE = (
 )
 
 
+_MOUNT_NAMESPACE = Question(
+    "mount namespaces",
+    "pods see files of their own",
+    isolate.USER_NAMESPACE_CURE,
+    lambda: _isolated(),
+    limit="mnt",
+)
+_NETWORK_NAMESPACE = Question(
+    "network namespaces",
+    "every host and pod is one",
+    "use a kernel with CONFIG_NET_NS",
+    lambda: _network_namespace(),
+    limit="net",
+)
+_IN_NETWORKS = (
+    Question("veth", "the cables between hosts and pods", "load it: modprobe veth", lambda: _veth()),
+    Question("bridge", "the network of the nodes", "load it: modprobe bridge", lambda: _bridge()),
+)
+_IN_MOUNTS = (
+    Question("overlay", "a pod writes to files of its own", "load it: modprobe overlay", lambda: _overlay()),
+    Question(
+        "proc mount",
+        "a pod sees its own processes",
+        "run outside of a container, or with one whose /proc is not masked",
+        lambda: _proc_mount(),
+    ),
+)
+
+
 def _private_checks() -> list[dict[str, Any]]:
-    """In the child: isolate as the supervisor does, then try what a cluster needs."""
-    questions = (
-        Question("mount namespaces", "pods see files of their own", isolate.USER_NAMESPACE_CURE, _isolated),
-        Question(
-            "network namespaces", "every host and pod is one", "use a kernel with CONFIG_NET_NS", _network_namespace
-        ),
-        Question("veth", "the cables between hosts and pods", "load it: modprobe veth", _veth),
-        Question("bridge", "the network of the nodes", "load it: modprobe bridge", _bridge),
-        Question("overlay", "a pod writes to files of its own", "load it: modprobe overlay", _overlay),
-        Question(
-            "proc mount",
-            "a pod sees its own processes",
-            "run outside of a container, or with one whose /proc is not masked",
-            _proc_mount,
-        ),
-    )
-    checks = [answer(q) for q in questions]
-    return [c.as_dict() for c in (*checks, *_nftables())]
+    """In the child: isolate as the supervisor does, then try what a cluster needs.
+
+    What happens in namespaces that cannot be made is not asked: it would be blamed for them (or touch the machine's mounts)."""
+    mounts, networks = answer(_MOUNT_NAMESPACE), answer(_NETWORK_NAMESPACE)
+    checks = [mounts, networks]
+    if networks.ok:
+        checks += [answer(q) for q in _IN_NETWORKS]
+    if mounts.ok:
+        checks += [answer(q) for q in _IN_MOUNTS]
+    if networks.ok:
+        checks += _nftables()
+    return [c.as_dict() for c in checks]
 
 
 def _isolated() -> str:

@@ -12,6 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from portway.lab import inside
+from portway.lab.state import Folder
+
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 
 
@@ -23,12 +26,15 @@ class CannotEnter(Exception):
         self.code = code
 
 
-def enter(supervisor: int, namespace: str, command: Sequence[str]) -> NoReturn:
-    """Run `command` in the network namespace at the path `namespace`, held by the process `supervisor`."""
+def enter(supervisor: int, namespace: str, command: Sequence[str], place: Folder) -> NoReturn:
+    """Run `command` in the network namespace at the path `namespace`, held by the process `supervisor` of the cluster `place`.
+
+    It carries the cluster's mark: it and its children end with the cluster, though they are nobody's children there."""
     try:
         join(Path(f"/proc/{supervisor}/ns/user"), Path(namespace))
     except OSError as e:
         raise CannotEnter(f"cannot enter the host: {e}; only the user who ran `portway up` (or root) may") from e
+    os.environ[inside.VARIABLE] = inside.mark(place)
     become(command)
 
 

@@ -17,6 +17,10 @@ from portway.cli.session import Session
 from portway.cli.show import complain, say
 from portway.lab import launch, state
 from portway.lab.launch import LaunchError, Order
+from portway.lab.state import State, StateError
+
+_OTHERS_SECONDS = 10.0
+"""Another `up` gets as long as ours, and this to take back what it made."""
 
 
 def order(
@@ -36,9 +40,9 @@ def order(
 def up(session: Session, order: Order) -> None:
     """Bring the cluster up, or say that it is up."""
     started = time.monotonic()
-    with state.lock(session.home):
+    with state.lock(session.home, order.timeout + _OTHERS_SECONDS):
         known = session.load()
-        if known is not None and state.running(known) is not None:
+        if known is not None and launch.is_up(session.folder, known):
             say(f"{session.folder.name} is already up: {len(known.nodes)} nodes (portway node add NAME adds one)")
             if order.publish:
                 complain(f"nothing more is published now: portway publish{session.named} add {order.publish[0]}")
@@ -63,13 +67,22 @@ def down(session: Session) -> None:
     started = time.monotonic()
     with state.lock(session.home):
         try:
-            there = launch.down(session.folder, session.load())
+            there = launch.down(session.folder, _known(session))
         except LaunchError as e:
             raise UserError(str(e)) from e
         if there:
             say(f"{session.folder.name} is down after {time.monotonic() - started:.2f} s: nothing is left")
         else:
             say(f"{session.folder.name} is not up: nothing to do")
+
+
+def _known(session: Session) -> State | None:
+    """What `state.json` says. One that we cannot read stays, and so does all else in the folder, but nothing runs any more."""
+    try:
+        return session.load()
+    except StateError as e:
+        ended = launch.end(session.folder, None)
+        raise UserError(f"{e}; its supervisor is ended" if ended else str(e)) from e
 
 
 def parse_images(words: Iterable[str]) -> dict[str, str]:

@@ -15,7 +15,7 @@ import typer
 from portway.cli import nodes, publish, routes
 from portway.cli.enter import CannotEnter, enter
 from portway.cli.errors import UserError
-from portway.cli.options import Format, Name
+from portway.cli.options import Format, Name, some_seconds
 from portway.cli.session import DEFAULT_NAME, Session
 from portway.cli.show import Output, as_json, complain, say
 from portway.cli.show import status as status_text
@@ -62,7 +62,9 @@ def up(
             "--publish", metavar="PORT:ADDRESS:PORT", help="Make an address reachable on 127.0.0.1; repeatable."
         ),
     ] = None,
-    timeout: Annotated[float, typer.Option("--timeout", help="Give up after so many seconds.")] = 60.0,
+    timeout: Annotated[
+        float, typer.Option("--timeout", callback=some_seconds, help="Give up after so many seconds.")
+    ] = 60.0,
     userns: Annotated[bool, typer.Option("--userns", help="Use a user namespace even as root.")] = False,
     name: Name = DEFAULT_NAME,
 ) -> None:
@@ -141,7 +143,7 @@ def exec_(
         raise UserError(f"{host} is switched off: portway node start {host}{session.named}")
     if known.supervisor is None:
         raise UserError(f"{session.folder.state_file} names no supervisor: run portway down{session.named}, then up")
-    enter(known.supervisor.pid, hosts[host]["namespace"], command)
+    enter(known.supervisor.pid, hosts[host]["namespace"], command, session.folder)
 
 
 def _pod_command(host: str, command: list[str]) -> list[str]:
@@ -252,12 +254,12 @@ def _keep(bug: Exception) -> str:
 
     trace = "".join(traceback.format_exception(bug))
 
-    path = state.home(os.environ) / "bug.log"
     try:
+        path = state.home(os.environ) / "bug.log"
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with open(path, "a") as file:
             file.write(trace)
-    except OSError:
+    except (OSError, state.StateError):
         return f":\n{trace}"
     return f" with {path}"
 

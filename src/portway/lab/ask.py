@@ -9,10 +9,15 @@ from __future__ import annotations
 import json
 import os
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+_UCRED = struct.Struct("=iII")
+"""The kernel's `struct ucred`: pid, uid, gid."""
+_LISTENER_SECONDS = 1.0
 
 
 class Refused(Exception):
@@ -31,6 +36,18 @@ def short(path: Path) -> Iterator[str]:
         yield f"/proc/self/fd/{fd}/{path.name}"
     finally:
         os.close(fd)
+
+
+def listener(path: Path) -> int | None:
+    """The pid of whoever listens on the socket `path`, as the kernel knows it; None when nobody does."""
+    try:
+        with short(path) as name, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(_LISTENER_SECONDS)
+            connection.connect(name)
+            found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    except OSError:
+        return None
+    return int(_UCRED.unpack(found)[0]) or None
 
 
 def call(path: Path, op: str, *, timeout: float = 60.0, **fields: Any) -> Any:

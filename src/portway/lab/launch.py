@@ -7,19 +7,23 @@ heavy is imported here: the supervisor imports its own things while the user's p
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from portway.lab import state
-from portway.lab.state import Folder, State
+from portway.lab import ask, inside, resources, state
+from portway.lab.state import Folder, ProcessId, State
 
+_SUPERVISOR = "portway.lab.supervisor"
 _DOWN_SECONDS = 10.0
 _SLACK_SECONDS = 5.0
 """The supervisor watches the time itself and says more than we could; this is for one that hangs."""
@@ -77,10 +81,39 @@ def up(place: Folder, order: Order) -> Generator[Step, None, None]:
         finished = True
     finally:
         if not finished:
-            _end(process)
-            state.remove_runtime(place)
-            if fresh:
-                _keep_log(place)
+            with _undisturbed():
+                _end(process)
+                inside.end(place)
+                state.remove_runtime(place)
+                if fresh:
+                    _keep_log(place)
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """A second Ctrl-C must not end the clean-up that the first one began. Only a main thread has signals to ignore."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def is_up(place: Folder, known: State | None) -> bool:
+    """Whether the cluster runs and stays. The caller holds the lock, so a supervisor that is still coming up has lost its `up`
+    and is about to end; one that does not answer is about to end, too, or hangs."""
+    if state.running(known) is None:
+        return False
+    try:
+        return bool(ask.call(place.control, "status", timeout=_SLACK_SECONDS).get("up", True))
+    except ask.Refused:
+        return True
+    except ask.NotRunning:
+        return False
 
 
 def _check_leftovers(place: Folder) -> None:
@@ -90,6 +123,7 @@ def _check_leftovers(place: Folder) -> None:
             f"{place.path} has objects but no state.json: nothing was changed. Move the folder away and start afresh: "
             f"mv {place.path} {place.path}.old"
         )
+    inside.end(place)
     state.remove_runtime(place)
 
 
@@ -105,10 +139,15 @@ def _spawn(place: Folder, order: Order, report: int, held: int) -> subprocess.Po
         "publish": list(order.publish),
         "log": str(place.log),
     }
-    log = os.open(place.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        log = os.open(place.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    except OSError as e:
+        raise LaunchError(
+            f"cannot write {place.log}: {e.strerror}; {resources.cure(e, place.path) or 'mend it'}"
+        ) from e
     try:
         return subprocess.Popen(
-            [sys.executable, "-m", "portway.lab.supervisor", json.dumps(words)],
+            [sys.executable, "-m", _SUPERVISOR, json.dumps(words)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -122,11 +161,14 @@ def _spawn(place: Folder, order: Order, report: int, held: int) -> subprocess.Po
 
 
 def _environment() -> dict[str, str]:
-    """Ours, with the folder of this very package first on the path, so that a checkout starts its own supervisor."""
+    """Ours, with the folder of this very package first on the path, so that a checkout starts its own supervisor.
+
+    `up` may be run in a shell that `exec` started: the supervisor is not inside of the lab that it makes."""
     source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     path = os.environ.get("PYTHONPATH", "")
     parts = [source, *(p for p in path.split(os.pathsep) if p and p != source)]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(parts)}
+    kept = {name: value for name, value in os.environ.items() if name != inside.VARIABLE}
+    return {**kept, "PYTHONPATH": os.pathsep.join(parts)}
 
 
 def _follow(place: Folder, report: int, timeout: float) -> Iterator[Step]:
@@ -137,12 +179,12 @@ def _follow(place: Folder, report: int, timeout: float) -> Iterator[Step]:
     while True:
         left = timeout + _SLACK_SECONDS - (time.monotonic() - started)
         if left <= 0 or not waiting.poll(left * 1000):
-            raise LaunchError(f"the cluster was not ready within {timeout:g} s: see {place.log}, or give it --timeout")
+            late = f"the cluster was not ready within {timeout:g} s"
+            raise LaunchError("; ".join((late, *place.see, "give it more with --timeout")))
         data = os.read(report, 65536)
         if not data:
-            raise LaunchError(
-                f"the supervisor ended before the cluster was ready; this is a bug, please report it with {place.log}"
-            )
+            ended = "the supervisor ended before the cluster was ready; this is a bug, please report it"
+            raise LaunchError("; ".join((ended, *place.see)))
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:
             said = json.loads(line)
@@ -161,8 +203,9 @@ def _keep_log(place: Folder) -> None:
         log = b""
     state.remove(place)
     if log:
-        place.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        place.log.write_bytes(log)
+        with contextlib.suppress(OSError):  # nothing hangs on it
+            place.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            place.log.write_bytes(log)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -175,22 +218,47 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def down(place: Folder, known: State | None) -> bool:
-    """End the supervisor that `known` names and remove the folder; whether there was anything. The caller holds the lock."""
-    alive = state.running(known)
-    if alive is not None:
-        _end_other(alive.pid, known)
-    if place.path.is_dir():
-        os.close(state.occupy(place, _DOWN_SECONDS))
+    """End the supervisor and remove the folder; whether there was anything. The caller holds the lock.
+
+    `known` is what `state.json` says; without it the supervisor is found by its socket."""
+    end(place, known)
     return state.remove(place)
 
 
-def _end_other(pid: int, known: State | None) -> None:
+def end(place: Folder, known: State | None) -> bool:
+    """End the supervisor and whoever is inside, and leave the folder as it is; whether there was a supervisor."""
+    alive = state.running(known) or _listening(place)
+    if alive is not None:
+        _end_other(alive)
+    if place.path.is_dir():
+        os.close(state.occupy(place, _DOWN_SECONDS))
+    inside.end(place)
+    return alive is not None
+
+
+def _listening(place: Folder) -> ProcessId | None:
+    """Who listens on the control socket, if that is a supervisor of this very folder: a socket may be anybody's."""
+    pid = ask.listener(place.control)
+    found = state.identify(pid) if pid is not None else None
+    if found is None:
+        return None
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        order = json.loads(words[words.index(_SUPERVISOR.encode()) + 1])
+    except (OSError, ValueError, IndexError):
+        return None
+    its = os.path.realpath(str(order.get("folder"))) if isinstance(order, dict) else ""
+    return found if its == os.path.realpath(place.path) else None
+
+
+def _end_other(known: ProcessId) -> None:
+    pid = known.pid
     try:
         fd = os.pidfd_open(pid)
     except ProcessLookupError:
         return
     try:
-        if state.running(known) is None:  # the number was reused between the two looks
+        if state.identify(pid) != known:  # the number was reused between the two looks
             return
         ended = select.poll()
         ended.register(fd, select.POLLIN)

@@ -64,9 +64,24 @@ class Rotating(logging.StreamHandler[TextIO]):
             os.close(fresh)
 
 
+class Latest(logging.Handler):
+    """Keeps what each agent last complained about: one that tries again by itself has no other words for `up` to show."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.said: dict[str, str] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        self.said[AGENT.get()] = record.getMessage() + (f": {type(error).__name__}: {error}" if error else "")
+
+
+LATEST = Latest()
+
+
 def log_to(stream: TextIO, path: Path | None = None) -> None:
     """Everything from INFO on goes to `stream` as JSON lines; with its `path`, the file is kept from growing for ever."""
     handler = logging.StreamHandler(stream) if path is None else Rotating(stream, path)
     handler.setFormatter(JsonLines())
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.basicConfig(level=logging.INFO, handlers=[handler, LATEST], force=True)
     logging.getLogger("asyncio").setLevel(logging.WARNING)

@@ -16,6 +16,7 @@ from ipaddress import IPv4Network
 from aiohttp import web
 
 from portway.apiserver.auth import User
+from portway.apiserver.database import StoreFailed
 from portway.apiserver.server import ApiServer, ServerConfig
 from portway.apiserver.store import Store
 from portway.apiserver.streams import PodStreams
@@ -62,12 +63,30 @@ def missing_in_netfilter(namespace: Namespace) -> tuple[str, ...]:
         return tuple(str(missing) for missing in available(probe))
 
 
+class WatchedStore(Store):
+    """A store that remembers why it could not write: its clients hear only that a request failed, and try again."""
+
+    failure: str = ""
+
+    async def durable(self) -> None:
+        try:
+            await super().durable()
+        except StoreFailed as e:
+            self.failure = str(e)
+            raise
+
+
 class Api:
     """The API server with its store, serving on its sockets until `close`."""
 
-    def __init__(self, store: Store, runner: web.AppRunner) -> None:
+    def __init__(self, store: WatchedStore, runner: web.AppRunner) -> None:
         self._store = store
         self._runner = runner
+
+    @property
+    def failure(self) -> str:
+        """Why the store could not write, the last time that it could not; "" when it always could."""
+        return self._store.failure
 
     async def close(self) -> None:
         await self._runner.cleanup()
@@ -76,7 +95,7 @@ class Api:
 
 async def start_api(shared: Shared, listeners: Sequence[socket.socket], streams: PodStreams) -> Api:
     """Serve the objects of `shared.folder` over TLS on `listeners`. Raises StoreUnreadable for a file that is not ours."""
-    store = Store(shared.folder.database, KINDS)
+    store = WatchedStore(shared.folder.database, KINDS)
     users = {shared.pki.token: User("portway-admin", ("system:masters",))}
     config = ServerConfig(
         services=IPv4Network(topology.SERVICE_CIDR), advertise=(topology.EDGE_ADDRESS, topology.EDGE_API_PORT)

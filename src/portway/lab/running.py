@@ -151,13 +151,16 @@ class Running:
                 task.cancel()
 
     async def _give_up(self) -> None:
-        """Raise CannotStart once an agent has failed again and again: waiting for the time limit would tell nothing new."""
+        """Raise CannotStart once an agent has failed again and again, or the store has failed to write: waiting for the time
+        limit would tell nothing new."""
         while True:
+            if self._api is not None and self._api.failure:
+                raise CannotStart(self._api.failure)
             for agent in self.agents.all():
                 if agent.restarts >= _HOPELESS:
                     of = f" of {agent.host}" if agent.host else ""
                     raise CannotStart(
-                        f"the {agent.name} agent{of} does not start: {agent.error}; see {self.folder.log}"
+                        "; ".join((f"the {agent.name} agent{of} does not start: {agent.error}", *self.folder.see))
                     )
             await self.clock.sleep(0.1)
 
@@ -199,6 +202,7 @@ class Running:
         all_on = all(n.on and n.name in ready for n in self.state.nodes)
         return {
             "ready": self._ready_once and all_on and all(a.state is AgentState.RUNNING for a in self.agents.all()),
+            "up": self._ready_once,
             "name": self.folder.name,
             "kubeconfig": str(self.folder.kubeconfig),
             "server": self.server,
@@ -364,7 +368,7 @@ class Running:
             errors = [f"{a.name}: {a.error}" for a in self.agents.all() if a.host == name and a.error]
             said = "; ".join(errors) or "its Services do not answer"
             raise Refused(
-                f"{name} is on, but not ready after {_NODE_SECONDS:g} s: {said}; see {self.folder.log}"
+                "; ".join((f"{name} is on, but not ready after {_NODE_SECONDS:g} s: {said}", *self.folder.see))
             ) from e
 
     def _ready_nodes(self) -> frozenset[str]:

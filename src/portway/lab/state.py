@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import stat
 import time
@@ -24,6 +25,7 @@ from portway.lab.files import write_private
 
 FORMAT = 1
 _NAME_MAX = 40
+_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_-]{{0,{_NAME_MAX - 1}}}")
 
 
 class StateError(Exception):
@@ -86,7 +88,18 @@ class State(msgspec.Struct, frozen=True):
 
 
 def home(environment: Mapping[str, str]) -> Path:
-    """The folder of all clusters: $PORTWAY_HOME, or portway/ in $XDG_STATE_HOME, or ~/.local/state/portway."""
+    """The folder of all clusters: $PORTWAY_HOME, or portway/ in $XDG_STATE_HOME, or ~/.local/state/portway.
+
+    StateError for one with a ':', which would make two paths of it in $KUBECONFIG."""
+    found = _home(environment)
+    if ":" in str(found):
+        raise StateError(
+            f"{found} has a ':', which separates paths in KUBECONFIG: set PORTWAY_HOME to a folder without"
+        )
+    return found
+
+
+def _home(environment: Mapping[str, str]) -> Path:
     if environment.get("PORTWAY_HOME"):
         return Path(environment["PORTWAY_HOME"]).absolute()
     base = environment.get("XDG_STATE_HOME", "")
@@ -126,6 +139,14 @@ class Folder:
         return self.path / "supervisor.log"
 
     @property
+    def see(self) -> tuple[str, ...]:
+        """Where to read more, for the end of a message; nothing while the log has nothing to say (a full disk keeps it empty)."""
+        try:
+            return (f"see {self.log}",) if self.log.stat().st_size else ()
+        except OSError:
+            return ()
+
+    @property
     def control(self) -> Path:
         return self.path / "control.sock"
 
@@ -141,8 +162,11 @@ class Folder:
 
 def folder(home_path: Path, name: str) -> Folder:
     """The folder of the cluster `name`. StateError for a name that cannot be a folder."""
-    if not name or len(name) > _NAME_MAX or not all(c.isascii() and (c.isalnum() or c in "-_") for c in name):
-        raise StateError(f"{name!r} cannot name a cluster: use letters, digits, '-' and '_' (at most {_NAME_MAX})")
+    if not _NAME.fullmatch(name):
+        raise StateError(
+            f"{name!r} cannot name a cluster: use letters, digits, '-' and '_' (at most {_NAME_MAX}), "
+            "and begin with a letter or digit"
+        )
     return Folder(home_path / name)
 
 
@@ -196,8 +220,10 @@ def save(place: Folder, state: State) -> None:
 
 
 @contextmanager
-def lock(home_path: Path) -> Iterator[None]:
-    """Only one command changes the clusters of `home_path` at a time. The lock is on the folder: it leaves no file."""
+def lock(home_path: Path, seconds: float = 0.0) -> Iterator[None]:
+    """Only one command changes the clusters of `home_path` at a time; another is waited for so long, then Locked.
+
+    The lock is on the folder: it leaves no file."""
     try:
         home_path.mkdir(mode=0o700, parents=True, exist_ok=True)
         fd = os.open(home_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -206,30 +232,40 @@ def lock(home_path: Path) -> Iterator[None]:
             f"cannot make the state folder {home_path}: {e.strerror}; set PORTWAY_HOME to a folder that you may write"
         ) from e
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            _take(fd, seconds)
+        except BlockingIOError as e:
+            raise Locked(f"another portway command works on {home_path} right now: wait until it has ended") from e
         yield
-    except BlockingIOError as e:
-        raise Locked(f"another portway command works on {home_path} right now: wait until it has ended") from e
     finally:
         os.close(fd)
+
+
+def _take(fd: int, seconds: float) -> None:
+    """The lock on `fd`. BlockingIOError when another has it for `seconds`."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise
+        time.sleep(0.02)
 
 
 def occupy(place: Folder, seconds: float) -> int:
     """A descriptor for the supervisor to inherit: who holds it holds the folder, whatever `state.json` says (or does not say yet:
     an `up` that was killed may have left a supervisor that is still ending). Locked when another has it for `seconds`."""
     fd = os.open(place.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    end = time.monotonic() + seconds
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return fd
-        except BlockingIOError as e:
-            if time.monotonic() >= end:
-                os.close(fd)
-                raise Locked(
-                    f"another supervisor holds {place.path} and does not end: find it with fuser -v {place.path}, and end it"
-                ) from e
-        time.sleep(0.02)
+    try:
+        _take(fd, seconds)
+    except BlockingIOError as e:
+        os.close(fd)
+        raise Locked(
+            f"another supervisor holds {place.path} and does not end: portway down ends it "
+            f"(fuser -v {place.path} shows who it is)"
+        ) from e
+    return fd
 
 
 def identify(pid: int) -> ProcessId | None:

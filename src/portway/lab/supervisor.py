@@ -12,10 +12,13 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from portway.lab.isolate import CannotIsolate, isolate
+from portway.lab.resources import cure, raise_file_limit
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -23,6 +26,10 @@ if TYPE_CHECKING:
 
     from portway.lab.running import Running
     from portway.lab.wanted import Wanted
+
+
+_MOST_SAID = 2
+"""So many agents' last words go into the message of a cluster that is not ready."""
 
 
 class Reporter:
@@ -67,6 +74,7 @@ class Reporter:
 def main(order: dict[str, Any]) -> int:
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     os.umask(0o077)
+    raise_file_limit()
     report = Reporter(int(order["report"]))
     try:
         isolate(user_namespace=bool(order["user_namespace"]))
@@ -92,11 +100,29 @@ async def _run(order: dict[str, Any], report: Reporter) -> int:
     return await task
 
 
+@contextmanager
+def without_authorities() -> Iterator[None]:
+    """The machine's certificate authorities are no files here. aiohttp reads them all when it is imported, which takes longer
+    than the rest of it, and whoever speaks in the lab trusts the lab's own authority alone. Pods see the user's values again."""
+    names = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, os.devnull))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
 async def _cluster(order: dict[str, Any], report: Reporter, ended: Any) -> int:
     import asyncio
 
-    from portway.lab import control
-    from portway.lab.running import Running
+    with without_authorities():
+        from portway.lab import control
+        from portway.lab.running import Running
     from portway.lab.state import Folder
     from portway.loop.clock import SystemClock
 
@@ -146,18 +172,17 @@ async def _come_up(running: Running, order: dict[str, Any], report: Reporter) ->
             await running.start(wanted(order))
             await running.wait_ready()
     except TimeoutError:
-        report.failed(
-            f"not ready within {order['timeout']:g} s: {await _unready(running)}; "
-            f"see {running.folder.log}, or give it more with --timeout"
-        )
+        late = f"not ready within {order['timeout']:g} s: {await _unready(running)}"
+        report.failed("; ".join((late, *running.folder.see, "give it more with --timeout")))
         return False
     except (CannotStart, NoSuchPlan, NoSuchPublish, NetworkError, StateError, StoreUnreadable, StoreFailed) as e:
         logging.getLogger("portway.lab").error("%s", e)
-        report.failed(str(e))
+        report.failed("; ".join(filter(None, (str(e), cure(e, running.folder.path)))))
         return False
     except Exception as e:
         logging.getLogger("portway.lab").exception("coming up")
-        report.failed(f"{type(e).__name__}: {e}; this is a bug, please report it with {running.folder.log}")
+        found = cure(e, running.folder.path) or "this is a bug, please report it"
+        report.failed("; ".join((f"{type(e).__name__}: {e}", found, *running.folder.see)))
         return False
     gc.collect()
     gc.freeze()
@@ -167,10 +192,13 @@ async def _come_up(running: Running, order: dict[str, Any], report: Reporter) ->
 
 
 async def _unready(running: Running) -> str:
+    from portway.lab.logs import LATEST
+
     status = await running.status({})
     hosts = [f"{h['name']} is {h['state']}" for h in status["hosts"] if h["state"] not in ("ready", "off")]
     agents = [f"{a['name']} {a['host']}".strip() + f": {a['error']}" for a in status["agents"] if a["error"]]
-    return "; ".join(hosts + agents) or "a Service does not answer"
+    said = [f"{name or 'the supervisor'} said: {text}" for name, text in LATEST.said.items()] if hosts else []
+    return "; ".join(hosts + agents + said[-_MOST_SAID:]) or "a Service does not answer"
 
 
 def _operations(running: Running, ended: Any) -> dict[str, Any]:
