@@ -69,7 +69,7 @@ async def test_five_hundred_creates_at_once_get_five_hundred_addresses_and_ports
 
 
 async def test_a_chosen_address_is_honoured_even_in_the_band(api: Served) -> None:
-    assert (await api.create(SERVICES, service(clusterIP="10.3.240.10")))["spec"]["clusterIPs"] == ["10.3.240.10"]
+    assert (await api.create(SERVICES, service(clusterIP="10.3.240.11")))["spec"]["clusterIPs"] == ["10.3.240.11"]
 
 
 async def test_an_address_that_is_taken_or_foreign(api: Served) -> None:
@@ -221,6 +221,49 @@ async def test_a_local_load_balancer_gets_a_health_check_port(api: Served) -> No
     assert spec["allocateLoadBalancerNodePorts"] is True
     none = (await api.create(SERVICES, service("n", type="LoadBalancer", allocateLoadBalancerNodePorts=False)))["spec"]
     assert "nodePort" not in none["ports"][0]
+
+
+BALANCED = {"type": "LoadBalancer", "externalTrafficPolicy": "Local", "loadBalancerClass": "portway.dev/lab"}
+GONE = ("healthCheckNodePort", "allocateLoadBalancerNodePorts", "loadBalancerClass", "externalTrafficPolicy")
+
+
+@pytest.mark.parametrize(
+    ("to", "stays"), [("ClusterIP", ()), ("NodePort", ("externalTrafficPolicy",)), ("ExternalName", ())]
+)
+async def test_a_load_balancer_that_changes_its_type_gives_everything_back(
+    api: Served, to: str, stays: tuple[str, ...]
+) -> None:
+    before = (await api.create(SERVICES, service(**BALANCED)))["spec"]
+    status = {"status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.2"}]}}}
+    assert (await api.patch(f"{SERVICES}/web/status", status)).code == 200
+    change = {"spec": {"type": to} | ({"externalName": "a.example.com"} if to == "ExternalName" else {})}
+    changed = (await api.patch(f"{SERVICES}/web", change)).body
+    assert changed["status"]["loadBalancer"] == {}
+    assert not [f for f in GONE if f in changed["spec"] and f not in stays]
+    assert ("nodePort" in changed["spec"]["ports"][0]) is (to == "NodePort")
+    health = before["healthCheckNodePort"]
+    again = await api.create(SERVICES, service("b", type="NodePort", ports=ports(a=health)))
+    assert again["spec"]["ports"][0]["nodePort"] == health, "the port is free at once"
+
+
+async def test_a_health_check_port_is_kept_asked_for_and_immutable(api: Served) -> None:
+    asked = (await api.create(SERVICES, service(**BALANCED, healthCheckNodePort=30123)))["spec"]
+    assert asked["healthCheckNodePort"] == 30123
+    answer = await api.patch(f"{SERVICES}/web", {"spec": {"healthCheckNodePort": 30124}})
+    assert answer.code == 422 and "field is immutable" in answer.body["message"]
+    cluster = (await api.patch(f"{SERVICES}/web", {"spec": {"externalTrafficPolicy": "Cluster"}})).body["spec"]
+    assert "healthCheckNodePort" not in cluster
+    back = (await api.patch(f"{SERVICES}/web", {"spec": {"externalTrafficPolicy": "Local"}})).body["spec"]
+    assert 30000 <= back["healthCheckNodePort"] <= 32767
+
+
+async def test_node_ports_of_a_load_balancer_may_be_left_out_and_come_later(api: Served) -> None:
+    without = service(type="LoadBalancer", allocateLoadBalancerNodePorts=False)
+    assert "nodePort" not in (await api.create(SERVICES, without))["spec"]["ports"][0]
+    later = (await api.patch(f"{SERVICES}/web", {"spec": {"allocateLoadBalancerNodePorts": True}})).body["spec"]
+    number = later["ports"][0]["nodePort"]
+    kept = (await api.patch(f"{SERVICES}/web", {"spec": {"allocateLoadBalancerNodePorts": False}})).body["spec"]
+    assert kept["ports"][0]["nodePort"] == number, "what was given stays until somebody takes it away"
 
 
 async def test_what_is_taken_is_known_after_a_restart(tmp_path: Path) -> None:

@@ -224,6 +224,24 @@ UPDATES: list[tuple[str, Json, Json, list[str]]] = [
         service(type="LoadBalancer", loadBalancerClass="a/c"),
         ['spec.loadBalancerClass: Invalid value: "a/b": may not change once set'],
     ),
+    (
+        "a load balancer class after the fact",
+        service(type="LoadBalancer", loadBalancerClass="a/b"),
+        service(type="LoadBalancer"),
+        ['spec.loadBalancerClass: Invalid value: "a/b": may not change once set'],
+    ),
+    (
+        "another health check port",
+        service(type="LoadBalancer", externalTrafficPolicy="Local", healthCheckNodePort=30002),
+        service(type="LoadBalancer", externalTrafficPolicy="Local", healthCheckNodePort=30001),
+        ["spec.healthCheckNodePort: Invalid value: 30002: field is immutable"],
+    ),
+    (
+        "a health check port that comes with the policy",
+        service(type="LoadBalancer", externalTrafficPolicy="Local", healthCheckNodePort=30002),
+        service(type="LoadBalancer", externalTrafficPolicy="Cluster"),
+        [],
+    ),
 ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
 from build_controllers import node, pod
@@ -122,13 +123,37 @@ def holding(number: int, protocol: str = "TCP", ip: str = "", **spec: Any) -> Po
         (holding(80), holding(80, "UDP"), False),
         (holding(80, ip="10.1.0.1"), holding(80, ip="10.1.0.2"), False),
         (holding(80, ip="10.1.0.1"), holding(80), True),
+        (holding(80), holding(80, ip="10.1.0.1"), True),
+        (holding(80, ip="0.0.0.0"), holding(80, ip="10.1.0.1"), True),
+        (holding(80, "UDP", "10.1.0.1"), holding(80, "TCP", "10.1.0.1"), False),
         (holding(0, hostNetwork=True), holding(80), True),
+        (holding(80), holding(0, hostNetwork=True), True),
+        (holding(0, hostNetwork=True), holding(0, hostNetwork=True), True),
         (holding(0), holding(0), False),
     ],
 )
 def test_host_ports(wanted: Pod, there: Pod, clash: bool) -> None:
     reason = unfit(wanted, node("n"), [there])
     assert reason == ("node(s) didn't have free ports for the requested pod ports" if clash else "")
+
+
+def test_a_pod_that_is_ending_still_has_its_port_and_a_finished_one_has_not() -> None:
+    ending, over = holding(80), holding(80)
+    assert unfit(holding(80), node("n"), [pod("e", deleted=True, spec=plain_spec(ending))])
+    assert not unfit(holding(80), node("n"), [pod("o", phase="Succeeded", spec=plain_spec(over))])
+
+
+def plain_spec(of: Pod) -> dict[str, Any]:
+    return {"containers": msgspec.to_builtins(of.spec.containers)}
+
+
+def test_a_host_port_goes_to_the_node_where_it_is_free_and_else_nowhere() -> None:
+    two = (node("node-1"), node("node-2"))
+    assert where(holding(80), two, {"node-1": [holding(80)]}) == "node-2"
+    taken = {"node-1": [holding(80)], "node-2": [holding(80, ip="127.0.0.1")]}
+    assert choose(holding(80), two, taken).message == (
+        "0/2 nodes are available: 2 node(s) didn't have free ports for the requested pod ports."
+    )
 
 
 def test_no_node_at_all_and_the_sum_of_the_reasons() -> None:

@@ -360,12 +360,6 @@ async def test_host_network_pods_share_the_node() -> None:
         assert (shown.status.phase, shown.status.pod_ip) == ("Succeeded", NODE_ADDRESS)
 
 
-async def test_host_ports_are_not_refused_silently() -> None:
-    async with node_road() as road:
-        await road.apply(manifest("web", shell(FOREVER, ports=[{"containerPort": 80, "hostPort": 8080}])))
-        assert "hostPort 8080 of container main is not opened" in (await road.events("HostPortNotSupported"))[0].message
-
-
 async def test_other_nodes_pods_are_routed() -> None:
     async with node_road() as road:
         await road.client.create(Node, {"metadata": {"name": "node-2"}, "spec": {"podCIDR": "10.0.2.0/24"}})

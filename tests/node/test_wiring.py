@@ -160,6 +160,28 @@ def test_who_asks_the_clusters_names(policy: str, host_network: bool, expected: 
     assert ("/etc/resolv.conf" in made) is expected
 
 
+OPTIONS = [{"name": "ndots", "value": "2"}, {"name": "edns0"}]
+CONFIG = {"nameservers": ["192.0.2.53"], "searches": ["a.example"], "options": OPTIONS}
+SEARCH = "search default.svc.cluster.local svc.cluster.local cluster.local"
+
+
+@pytest.mark.parametrize(
+    ("sentence", "policy", "config", "expected"),
+    [
+        ("added to the cluster's", "ClusterFirst", CONFIG,
+         f"{SEARCH} a.example\nnameserver 10.3.240.10\nnameserver 192.0.2.53\noptions ndots:2 edns0\n"),
+        ("alone", "None", CONFIG, "search a.example\nnameserver 192.0.2.53\noptions ndots:2 edns0\n"),
+        ("a server alone", "None", {"nameservers": ["192.0.2.53"]}, "nameserver 192.0.2.53\n"),
+        ("nothing at all", "None", None, ""),
+        ("what is there already is not repeated", "ClusterFirst",
+         {"nameservers": ["10.3.240.10"], "searches": ["cluster.local"]},
+         f"{SEARCH}\nnameserver 10.3.240.10\noptions ndots:5\n"),
+    ],
+)  # fmt: skip
+def test_dns_config(sentence: str, policy: str, config: dict[str, object] | None, expected: str) -> None:
+    assert files(pod("web", dns_policy=policy, dns_config=config))["/etc/resolv.conf"] == expected, sentence
+
+
 def test_hostnames() -> None:
     assert hostname(pod("web"), "node-1") == "web"
     assert hostname(pod("web", host_network=True), "node-1") == "node-1"

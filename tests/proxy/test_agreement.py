@@ -11,6 +11,7 @@ import random
 import socket
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from build_journey import host, packet
@@ -19,34 +20,67 @@ from build_road import CLIENT, GATEWAY, NODE, PODS, Road, Silence, road
 from portway.nft.tables import Ruleset
 from portway.nft.transaction import diff
 from portway.nft.walk import End, Outcome, outcomes
-from portway.objects.core import Service
+from portway.objects.core import LoadBalancerIngress, LoadBalancerStatus, Service, ServiceStatus
 from portway.objects.discovery import EndpointSlice
 
 pytestmark = pytest.mark.lab
 
 CLUSTERS = 12
 KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
-SENDERS = {"client": CLIENT, "node": NODE, **PODS}
+SENDERS = {"client": CLIENT, "node": NODE, "a": PODS["a"]}
 NAMES = {address: name for name, address in PODS.items()}
 
 
+RANGES = ("198.51.100.0/24", "10.0.1.0/31", "10.0.1.2/32", "10.100.0.0/24")
+
+
 def cluster(chance: random.Random) -> Iterator[Service | EndpointSlice]:
-    """Up to four Services. Pods listen on 8080 only: who is sent to 8081 is refused by the pod."""
+    """Up to four Services, some with a load balancer's address. Pods listen on 8080 only: who is sent to 8081 is refused by
+    the pod. Both are behind this node, but some slices say that pod b is the other's (so b sends nothing itself)."""
     for n in range(chance.randint(0, 4)):
         ref, protocol = f"shop/s{n}", chance.choice(["TCP", "UDP"])
         node_port = chance.choice([0, 30000 + n])
-        yield service(ref, f"10.3.240.{n + 9}", port(80, protocol=protocol, node_port=node_port))
+        made = service(ref, f"10.3.240.{n + 9}", port(80, protocol=protocol, node_port=node_port))
+        yield balanced(made, f"203.0.113.{n + 9}", chance) if node_port and chance.random() < 0.7 else made
         pods = chance.sample(sorted(PODS.values()), chance.randint(0, 2))
         yield slice_of(
             ref,
-            *(endpoint(pod, chance.choice([READY, READY, NOT_READY])) for pod in pods),
+            *(
+                endpoint(
+                    pod,
+                    chance.choice([READY, READY, NOT_READY]),
+                    chance.choice(["node-1", "node-2"]) if pod == PODS["b"] else "node-1",
+                )
+                for pod in pods
+            ),
             ports={"": chance.choice([8080, 8080, 8081])},
             protocol=protocol,
         )
 
 
-def requests(chance: random.Random) -> Iterator[tuple[str, str, int, str]]:
-    """(who, to which address, port, protocol): Service addresses that may or may not be there, and node ports."""
+def balanced(made: Service, address: str, chance: random.Random) -> Service:
+    """The Service as a load balancer's, with some policy and some source ranges."""
+    spec = msgspec.structs.replace(
+        made.spec,
+        type="LoadBalancer",
+        external_traffic_policy=chance.choice(["Cluster", "Local"]),
+        load_balancer_source_ranges=tuple(chance.sample(RANGES, chance.choice([0, 0, 1, 2]))) or None,
+    )
+    ingress = (LoadBalancerIngress(ip=address, ip_mode="VIP"),)
+    status = ServiceStatus(load_balancer=LoadBalancerStatus(ingress=ingress))
+    return msgspec.structs.replace(made, spec=spec, status=status)
+
+
+def requests(
+    chance: random.Random, objects: tuple[Service | EndpointSlice, ...]
+) -> Iterator[tuple[str, str, int, str]]:
+    """(who, to which address, port, protocol): Service addresses that may or may not be there, node ports, and load
+    balancers' addresses that are there (the node has no route for others)."""
+    for found in objects:
+        if isinstance(found, Service):
+            for ingress in found.status.load_balancer.ingress or ():
+                for sender in sorted(SENDERS):
+                    yield sender, ingress.ip, 80, (found.spec.ports or ())[0].protocol.lower()
     for _ in range(12):
         front = (f"10.3.240.{chance.randint(9, 13)}", chance.choice([80, 80, 80, 81]))
         back = (NODE, chance.randint(30000, 30004))
@@ -79,8 +113,9 @@ async def test_the_walker_and_the_kernel_agree() -> None:
         before: Ruleset | None = None
         for seed in range(CLUSTERS):
             chance = random.Random(seed)
-            table = ruleset(*cluster(chance))
+            objects = tuple(cluster(chance))
+            table = ruleset(*objects)
             with net.nft() as nft:
                 nft.apply(diff(before, table))
             before = table
-            await asyncio.gather(*(compare(net, table, request, seed) for request in requests(chance)))
+            await asyncio.gather(*(compare(net, table, request, seed) for request in requests(chance, objects)))

@@ -169,3 +169,12 @@ def test_a_slice_that_lies_about_its_type_is_left_out() -> None:
 
 def test_a_service_that_is_gone_wants_nothing() -> None:
     assert intents_of(picture(WEB_SLICE), "shop/web", NODE_1, Family.IP) == ()
+
+
+def test_internal_policy_local_asks_the_nodes_own_endpoints_only() -> None:
+    here, there = endpoint("10.0.1.5"), endpoint("10.0.2.5", node="node-2")
+    item = service("shop/web", "10.3.240.9", port(80, "http"), internal_traffic_policy="Local")
+    (wanted,) = intents(item, slice_of("shop/web", here, there, ports={"http": 8080}), node=NODE_1)
+    assert targets(wanted) == ["10.0.1.5:8080"]
+    (nobody,) = intents(item, slice_of("shop/web", there, ports={"http": 8080}), node=NODE_1)
+    assert targets(nobody) == []

@@ -144,6 +144,8 @@ def _drop_unneeded(new: Value, old: Value) -> None:
         for name in ("allocateLoadBalancerNodePorts", "loadBalancerClass"):
             if _same(after, before, name):
                 after.pop(name, None)
+        # The balancer gives the address to somebody else: nobody may go on reading it here.
+        new["status"] = {**(new.get("status") or {}), "loadBalancer": {}}
 
 
 def _same(after: Value, before: Value, name: str) -> bool:

@@ -8,12 +8,13 @@ share it anyway. `scheduler_run` binds.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
+from portway.cluster.hostports import clash
 from portway.controllers.nodes import is_ready, natural, tolerates
 from portway.controllers.pods import is_finished, requirement_holds
 from portway.objects.core import Node, Pod, Taint
@@ -67,7 +68,7 @@ def unfit(pod: Pod, node: Node, running: Sequence[Pod]) -> str:
         return SILENT
     if not matches_node(pod, node):
         return AFFINITY
-    return PORTS if _host_ports_clash(pod, running) else ""
+    return PORTS if clash(pod, running) else ""
 
 
 def matches_node(pod: Pod, node: Node) -> bool:
@@ -92,22 +93,6 @@ def _term_holds(term: Mapping[str, Any], node: Node) -> bool:
         return all(requirement_holds(msgspec.convert(r, LabelSelectorRequirement), have) for r, have in wanted)
     except msgspec.ValidationError:
         return False
-
-
-def _host_ports(pod: Pod) -> Iterable[tuple[str, str, int]]:
-    for container in pod.spec.containers:
-        for port in container.ports or ():
-            number = port.host_port or (port.container_port if pod.spec.host_network else 0)
-            if number:
-                yield port.host_ip or "0.0.0.0", port.protocol, number
-
-
-def _host_ports_clash(pod: Pod, running: Sequence[Pod]) -> bool:
-    wanted = tuple(_host_ports(pod))
-    if not wanted:
-        return False
-    used = [u for p in running if not is_finished(p) for u in _host_ports(p)]
-    return any(w[1:] == u[1:] and (w[0] == u[0] or "0.0.0.0" in (w[0], u[0])) for w in wanted for u in used)
 
 
 def _rank(pod: Pod, node: Node, running: Sequence[Pod]) -> tuple[Any, ...]:

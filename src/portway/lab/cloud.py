@@ -7,9 +7,11 @@ other agents. A route stays while its Node object does: a node that is switched 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable
 
-from portway.client import Reflector
+from portway.client import ApiError, Client, Reflector
+from portway.controllers.nodes import silent_conditions
 from portway.loop.clock import Clock
 from portway.loop.generation import Generation
 from portway.loop.reconcile import reconcile
@@ -17,6 +19,8 @@ from portway.loop.wake import Wake
 from portway.netns.kernel import Namespace
 from portway.netns.plan import Owner, Plan, PlanError, Route
 from portway.objects.core import Node
+
+log = logging.getLogger("portway.lab")
 
 
 def edge_plan(nodes: Iterable[Node]) -> Plan:
@@ -39,6 +43,19 @@ def internal_address(node: Node) -> str:
 
 def is_ready(node: Node) -> bool:
     return any(c.type == "Ready" and c.status == "True" for c in node.status.conditions or ())
+
+
+async def instance_stopped(client: Client, name: str, clock: Clock) -> None:
+    """Say that nobody knows how the node is, as a provider's node controller does for an instance that does not run.
+
+    The control plane would find out by itself when the node's Lease runs out; its pods would get connections until then."""
+    try:
+        node = await client.get(Node, name)
+        conditions = silent_conditions(node, clock.now())
+        if conditions is not None:
+            await client.patch_status(Node, name, {"status": {"conditions": conditions}})
+    except ApiError as e:
+        log.info("the stopped node %s was not marked, its Lease will run out: %s", name, e)
 
 
 async def run(nodes: Reflector[Node], edge: Namespace, clock: Clock, generation: Generation | None = None) -> None:

@@ -20,11 +20,19 @@ from portway.apiserver.database import StoreFailed
 from portway.apiserver.server import ApiServer, ServerConfig
 from portway.apiserver.store import Store
 from portway.apiserver.streams import PodStreams
-from portway.client import Client, Config
+from portway.balancer import run as balancer
+from portway.client import Client, Config, Reflector
 from portway.controllers.run import run as run_control_plane
 from portway.controllers.world import Settings
+from portway.dns import announce, probe
+from portway.dns import apply as dns
+from portway.dns.config import LISTEN_PORT, PORT, DnsConfig
+from portway.dns.server import listen as listen_for_names
+from portway.dns.upstream import Upstream
 from portway.lab import topology
+from portway.lab.edge import Edge
 from portway.lab.pki import Pki
+from portway.lab.sockets import listen
 from portway.lab.state import Folder
 from portway.lab.streams import NodeStreams
 from portway.loop.clock import Clock
@@ -35,6 +43,7 @@ from portway.nft.kernel import KernelNft
 from portway.node.agent import NodeAgent
 from portway.node.context import AgentConfig
 from portway.node.images import Images, parse_mapping
+from portway.objects.core import Node
 from portway.objects.kinds import KINDS
 from portway.proxy import apply as proxy
 from portway.proxy.config import ProxyConfig
@@ -133,9 +142,47 @@ async def run_proxy(shared: Shared, namespace: Namespace, node: str, clock: Cloc
     nft = KernelNft(namespace.run(lambda: open_netlink(NETLINK_NETFILTER)))
     try:
         async with shared.client("proxy") as client:
-            await proxy.run(client, nft, node_name=node, clock=clock, config=config)
+            await proxy.run(
+                client, nft, node_name=node, clock=clock, config=config,
+                listen=lambda port: namespace.run(lambda: listen("0.0.0.0", port)),
+            )  # fmt: skip
     finally:
         nft.close()
+
+
+async def run_dns(shared: Shared, namespace: Namespace, host: topology.Host, clock: Clock) -> None:
+    """The names of the cluster on one node, at its address. The lab has no way out, so there is no upstream server."""
+    config = DnsConfig()
+    sockets = namespace.run(lambda: listen_for_names(host.addresses[0], LISTEN_PORT))
+    upstream = Upstream(config.upstream, lambda kind: namespace.socket(socket.AF_INET, kind))
+    try:
+        async with shared.client("dns") as client:
+            await dns.run(client, sockets, upstream, clock=clock, config=config)
+    finally:
+        sockets.close()
+
+
+async def names_problem(namespace: Namespace) -> str:
+    """What keeps the Service `kube-dns` from answering inside `namespace`; "" when nothing does."""
+    server = (topology.DNS_SERVICE, PORT)
+    return await probe.problem(lambda kind: namespace.socket(socket.AF_INET, kind), server, topology.KUBERNETES_NAME)
+
+
+async def run_dns_endpoints(client: Client, nodes: Reflector[Node], clock: Clock) -> None:
+    """Which nodes answer for the Service `kube-dns`."""
+    await announce.run(client, nodes, clock)
+
+
+async def run_balancer(shared: Shared, edge: Edge, clock: Clock) -> None:
+    """Addresses for LoadBalancer Services; the edge answers for them."""
+    async with shared.client("balancer") as client:
+        await balancer.run(client, edge, clock)
+
+
+async def run_edge(shared: Shared, edge: Edge) -> None:
+    """The provider's load balancer, on the netfilter of the edge."""
+    async with shared.client("edge") as client:
+        await edge.run(client)
 
 
 class NodeHandle:

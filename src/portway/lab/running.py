@@ -21,6 +21,7 @@ from portway.client import Client, Reflector
 from portway.lab import cloud, drain, parts, pki, readiness, state, topology, versions
 from portway.lab.agents import Agents, AgentState
 from portway.lab.ask import Refused
+from portway.lab.edge import Edge
 from portway.lab.files import write_private
 from portway.lab.hosts import Hosts
 from portway.lab.parts import Shared
@@ -41,6 +42,11 @@ Report = Callable[[str], None]
 
 _HOPELESS = 5
 """So many failures of one agent while the cluster comes up (about two seconds) end the attempt."""
+_RELEASE_SECONDS = 10.0
+"""How long `node remove` waits for the connections that the edge has given to the node."""
+_NOTICE_SECONDS = 10.0
+_NAMES_SECONDS = 5.0
+"""How long a node's names are waited for. A cluster without them is of use, so it comes up and says what is wrong."""
 _NODE_SECONDS = 60.0
 """How long `node add` and `node start` wait for a node to be ready."""
 
@@ -70,6 +76,8 @@ class Running:
         self._api: parts.Api | None = None
         self._client: Client | None = None
         self._nodes: Reflector[Node] | None = None
+        self._edge: Edge | None = None
+        self._noticing: asyncio.Task[None] | None = None
 
     # Coming up
 
@@ -126,6 +134,10 @@ class Running:
         self._nodes = nodes = Reflector(client, Node)
         self.agents.start("controllers", "", lambda: parts.run_controllers(shared, self.clock))
         self.agents.start("watch", "", nodes.run)
+        self.agents.start("dns-endpoints", "", lambda: parts.run_dns_endpoints(client, nodes, self.clock))
+        self._edge = edge = Edge(self.hosts[EDGE], self.clock)
+        self.agents.start("edge", EDGE, lambda: parts.run_edge(shared, edge))
+        self.agents.start("balancer", "", lambda: parts.run_balancer(shared, edge, self.clock))
         self.agents.start("cloud-routes", EDGE, lambda: cloud.run(nodes, self.hosts[EDGE], self.clock))
 
     def _start_node(self, shared: Shared, node: Host) -> None:
@@ -134,6 +146,7 @@ class Running:
             shared, namespace, node, self.streams, zone=self._zone(node)
         )
         self.agents.start("proxy", node.name, lambda: parts.run_proxy(shared, namespace, node.name, self.clock))
+        self.agents.start("dns", node.name, lambda: parts.run_dns(shared, namespace, node, self.clock))
         self.agents.start("node", node.name, lambda: handle.run(self.clock))
 
     def _zone(self, node: Host) -> str:
@@ -179,10 +192,21 @@ class Running:
         while problem := await readiness.kubernetes_answers(self.hosts[node], tls):
             log.debug("%s: %s:443: %s", node, topology.KUBERNETES_SERVICE, problem)
             await self.clock.sleep(0.01)
+        await self._until_named(node)
+
+    async def _until_named(self, node: str) -> None:
+        end = self.clock.monotonic() + _NAMES_SECONDS
+        while problem := await parts.names_problem(self.hosts[node]):
+            if self.clock.monotonic() > end:
+                log.warning("%s: kube-dns (%s) does not answer: %s", node, topology.DNS_SERVICE, problem)
+                return
+            await self.clock.sleep(0.01)
 
     async def stop(self) -> None:
         """Power off: every agent, every pod, every namespace. Nothing is waited for that a user would want to keep."""
         self.published.close()
+        if self._noticing is not None:
+            self._noticing.cancel()
         await self.agents.stop()
         if self._client is not None:
             await self._client.close()
@@ -214,6 +238,7 @@ class Running:
             "routes": [{"host": r.host, "destination": r.destination, "via": r.via} for r in self.state.routes],
             "published": self.published.words(),
             "versions": versions.of_running(),
+            "loadBalancers": self._edge.report() if self._edge else [],
         }
 
     def _host(self, host: Host, ready: frozenset[str]) -> dict[str, Any]:
@@ -253,6 +278,8 @@ class Running:
             client = self._running_client()
             seconds = float(request.get("seconds", 60))
             left = await drain.drain(client, record.name, self.clock, seconds) if record.on else []
+            if record.on and self._edge and not await self._edge.released(record.name, min(seconds, _RELEASE_SECONDS)):
+                log.warning("%s had connections from the edge that did not end", record.name)
             await self._switch_off(record.name)
             await drain.forget(client, record.name)
             self._save(nodes=tuple(n for n in self.state.nodes if n.name != record.name))
@@ -266,7 +293,13 @@ class Running:
                 raise Refused(f"{record.name} is off already: portway node start {record.name} switches it on")
             await self._switch_off(record.name)
             self._replace(record, on=False)
+            self._noticing = asyncio.create_task(self._notice(record.name))
         return {"name": record.name}
+
+    async def _notice(self, name: str) -> None:
+        """The provider sees that the instance is off once its health check fails."""
+        if self._edge and await self._edge.until_silent(name, _NOTICE_SECONDS) and not self._record(name).on:
+            await cloud.instance_stopped(self._running_client(), name, self.clock)
 
     async def node_start(self, request: Mapping[str, Any]) -> dict[str, Any]:
         async with self._changing:

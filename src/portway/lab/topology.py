@@ -19,6 +19,8 @@ from portway.netns.plan import Address, Kind, Link, Peer, Plan, Route, Sysctl
 CLUSTER_CIDR = "10.0.0.0/16"
 SERVICE_CIDR = "10.3.240.0/20"
 KUBERNETES_SERVICE = "10.3.240.1"
+KUBERNETES_NAME = "kubernetes.default.svc.cluster.local"
+DNS_SERVICE = "10.3.240.10"
 NODE_NETWORK = "10.100.0.0/24"
 EDGE_ADDRESS = "10.100.0.1"
 EDGE_API_PORT = 6443

@@ -22,11 +22,14 @@ from portway.nft.tables import (
     ClearMark,
     Counter,
     DnatMap,
+    DnatMaps,
     Expression,
     Family,
     Field,
     InSet,
+    JHash,
     MarkBits,
+    MarkMap,
     Masquerade,
     Match,
     Numgen,
@@ -110,6 +113,8 @@ class _Reader:
                 self._load(name, attributes)
             case "meta":
                 yield from self._meta(attributes)
+            case "hash":
+                self._hash(attributes)
             case "bitwise":
                 self._bitwise(attributes)
             case "cmp":
@@ -149,6 +154,10 @@ class _Reader:
                 _known(_META, number(a[c.NFTA_META_KEY]), "meta key")
             )
             return
+        source = self.registers.get(_register(a[c.NFTA_META_SREG]))
+        if isinstance(source, _Found) and number(a[c.NFTA_META_KEY]) == c.NFT_META_MARK:
+            yield MarkMap(_only_fields(source.key, source.map), source.map)
+            return
         loaded = self._loaded(a[c.NFTA_META_SREG])
         if loaded.field is not Field.MARK or not loaded.mask:
             raise Foreign("a meta assignment that is not one of bits of the mark")
@@ -156,6 +165,22 @@ class _Reader:
             yield OrMark(_host(loaded.xor))
         else:
             yield ClearMark(_host(loaded.mask) ^ 0xFFFFFFFF)
+
+    def _hash(self, a: dict[int, bytes]) -> None:
+        if number(a.get(c.NFTA_HASH_TYPE, b"")) != c.NFT_HASH_JENKINS or number(a.get(c.NFTA_HASH_OFFSET, b"")):
+            raise Foreign("a hash that is not jhash from 0")
+        register = _register(a[c.NFTA_HASH_SREG])
+        end = register + number(a[c.NFTA_HASH_LEN]) // 4
+        hashed: list[Expression] = []
+        while register < end:
+            loaded = self.registers.get(register)
+            if not isinstance(loaded, _Loaded):
+                raise Foreign("a hash of an empty register")
+            hashed.append(loaded.field)
+            register += words(self.family, loaded.field)
+        fields = _only_fields(tuple(hashed), "a hash")
+        made = JHash(fields, number(a[c.NFTA_HASH_MODULUS]), number(a.get(c.NFTA_HASH_SEED, b"")))
+        self.registers[_register(a[c.NFTA_HASH_DREG])] = _Loaded(made)
 
     def _bitwise(self, a: dict[int, bytes]) -> None:
         loaded = self._loaded(a[c.NFTA_BITWISE_SREG])
@@ -173,8 +198,8 @@ class _Reader:
         negate = number(a[c.NFTA_CMP_OP]) == c.NFT_CMP_NEQ
         raw = value_of(a[c.NFTA_CMP_DATA])
         what = loaded.field
-        if isinstance(what, Numgen):
-            raise Foreign("a comparison of numgen")
+        if not isinstance(what, Field):
+            raise Foreign("a comparison of numgen or jhash")
         if what in CT_BITS and loaded.mask:
             names = sorted(n for n, bit in CT_BITS[what].items() if bit & _host(loaded.mask))
             return Match(what, names[0] if len(names) == 1 else tuple(names), negate=not negate)
@@ -207,23 +232,24 @@ class _Reader:
         negate = bool(number(a.get(c.NFTA_LOOKUP_FLAGS, b"")) & c.NFT_LOOKUP_F_INV)
         if name in self.sets.anonymous:
             what = self._loaded(a[c.NFTA_LOOKUP_SREG]).field
-            if isinstance(what, Numgen):
-                raise Foreign("a lookup of numgen alone")
+            if not isinstance(what, Field):
+                raise Foreign("a lookup of numgen or jhash alone")
             yield Match(what, self.sets.anonymous[name], negate)
             return
         key = self._key(_register(a[c.NFTA_LOOKUP_SREG]), _known(self.sets.named, name, "set"))
         if c.NFTA_LOOKUP_DREG in a and _register(a[c.NFTA_LOOKUP_DREG]):
             self.registers[_register(a[c.NFTA_LOOKUP_DREG])] = _Found(key, name)
             return
-        fields = tuple(f for f in key if isinstance(f, Field))
-        if fields != key:
-            raise Foreign(f"a numgen slot in a lookup in {name} that is not for dnat")
+        fields = _only_fields(key, name)
         yield VerdictMap(fields, name) if c.NFTA_LOOKUP_DREG in a else InSet(fields, name, negate)
 
     def _nat(self, a: dict[int, bytes]) -> Statement:
         found = self.registers.get(_register(a.get(c.NFTA_NAT_REG_ADDR_MIN, b"")))
         if number(a[c.NFTA_NAT_TYPE]) != c.NFT_NAT_DNAT or not isinstance(found, _Found):
             raise Foreign("address translation that is not dnat by a map")
+        port = self.registers.get(_register(a.get(c.NFTA_NAT_REG_PROTO_MIN, b"")))
+        if isinstance(port, _Found):
+            return DnatMaps(found.key, found.map, port.key, port.map)
         return DnatMap(found.key, found.map)
 
     def _final(self, name: str, a: dict[int, bytes]) -> Statement:
@@ -243,6 +269,13 @@ class _Reader:
                 return Counter()
             case _:
                 raise Foreign(f"the instruction {name!r} is none of ours")
+
+
+def _only_fields(key: tuple[Expression, ...], where: str) -> tuple[Field, ...]:
+    fields = tuple(f for f in key if isinstance(f, Field))
+    if fields != key:
+        raise Foreign(f"a numgen or jhash slot in {where} that is not for dnat")
+    return fields
 
 
 def _host(data: bytes) -> int:

@@ -19,11 +19,14 @@ from portway.nft.tables import (
     ClearMark,
     Counter,
     DnatMap,
+    DnatMaps,
     Expression,
     Family,
     Field,
     InSet,
+    JHash,
     MarkBits,
+    MarkMap,
     Masquerade,
     Match,
     Numgen,
@@ -35,6 +38,7 @@ from portway.nft.tables import (
     Value,
     Verdict,
     VerdictMap,
+    expression_type,
 )
 from portway.nft.values import CT_STATES, CT_STATUSES, FORMS, field_form
 
@@ -80,6 +84,10 @@ def verdict_data(attribute: int, verdict: Verdict) -> bytes:
     return codec.nested(attribute, codec.nested(c.NFTA_DATA_VERDICT, code, chain))
 
 
+_SET_MARK = expression("meta", codec.be32(c.NFTA_META_KEY, c.NFT_META_MARK), codec.be32(c.NFTA_META_SREG, c.NFT_REG_1))
+_SCRATCH = 8
+
+
 def encode_statement(family: Family, statement: Statement, sets: AnonymousSets) -> bytes:
     """The instructions of one statement. Raises TypeError for one that is not in the vocabulary."""
     match statement:
@@ -91,6 +99,11 @@ def encode_statement(family: Family, statement: Statement, sets: AnonymousSets) 
             return _load_all(family, statement.fields) + _lookup(statement.map, register=c.NFT_REG_VERDICT)
         case DnatMap():
             return _dnat(family, statement)
+        case DnatMaps():
+            return _dnat_of_two(family, statement)
+        case MarkMap():
+            found = _lookup(statement.map, register=c.NFT_REG_1)
+            return _load_all(family, statement.fields) + found + _SET_MARK
         case MarkBits() | OrMark() | ClearMark():
             return _mark(statement)
         case Reject():
@@ -131,6 +144,8 @@ def load(family: Family, field: Expression, register: int, length: int = 0) -> b
             codec.be32(c.NFTA_NG_TYPE, c.NFT_NG_RANDOM),
             codec.be32(c.NFTA_NG_OFFSET, 0),
         )
+    if isinstance(field, JHash):
+        return _jhash(family, field, register)
     if field in META_KEYS:
         return expression("meta", codec.be32(c.NFTA_META_DREG, register), codec.be32(c.NFTA_META_KEY, META_KEYS[field]))
     if field in CT_KEYS:
@@ -143,6 +158,21 @@ def load(family: Family, field: Expression, register: int, length: int = 0) -> b
             codec.be32(c.NFTA_FIB_FLAGS, FIB_FLAGS[field]),
         )
     return _payload(family, field, register, length)
+
+
+def _jhash(family: Family, of: JHash, register: int) -> bytes:
+    """The hashed fields go into the upper eight words, where no key of ours reaches."""
+    length = 4 * sum(words(family, f) for f in of.fields)
+    return _load_all(family, of.fields, _SCRATCH) + expression(
+        "hash",
+        codec.be32(c.NFTA_HASH_SREG, c.NFT_REG32_00 + _SCRATCH),
+        codec.be32(c.NFTA_HASH_DREG, register),
+        codec.be32(c.NFTA_HASH_LEN, length),
+        codec.be32(c.NFTA_HASH_MODULUS, of.mod),
+        codec.be32(c.NFTA_HASH_SEED, of.seed),
+        codec.be32(c.NFTA_HASH_OFFSET, 0),
+        codec.be32(c.NFTA_HASH_TYPE, c.NFT_HASH_JENKINS),
+    )
 
 
 def _payload(family: Family, field: Field, register: int, length: int) -> bytes:
@@ -160,10 +190,9 @@ def _payload(family: Family, field: Field, register: int, length: int) -> bytes:
     )
 
 
-def _load_all(family: Family, fields: Iterable[Expression]) -> bytes:
+def _load_all(family: Family, fields: Iterable[Expression], word: int = 0) -> bytes:
     """Load a concatenation: each field begins a 32-bit register of its own, the first is register 1."""
     out: list[bytes] = []
-    word = 0
     for field in fields:
         out.append(load(family, field, c.NFT_REG32_00 + word))
         word += words(family, field)
@@ -172,7 +201,7 @@ def _load_all(family: Family, fields: Iterable[Expression]) -> bytes:
 
 def words(family: Family, field: Expression) -> int:
     """How many 32-bit registers a field fills."""
-    type_ = Type.SLOT if isinstance(field, Numgen) else field.type
+    type_ = expression_type(field)
     if type_ is None:
         raise TypeError(f"{field} cannot be part of a key")
     return FORMS[family][type_].padded // 4
@@ -191,14 +220,25 @@ def _lookup(name: str, *, register: int | None = None, negate: bool = False, set
 
 def _dnat(family: Family, statement: DnatMap) -> bytes:
     port = c.NFT_REG32_00 + FORMS[family][Type.ADDR].padded // 4
-    nat = expression(
+    nat = _nat(family, c.NFT_REG_1, port)
+    return _load_all(family, statement.key) + _lookup(statement.map, register=c.NFT_REG_1) + nat
+
+
+def _dnat_of_two(family: Family, statement: DnatMaps) -> bytes:
+    """The address waits in register 3 while the port's key is loaded over the address's key."""
+    address = _load_all(family, statement.key) + _lookup(statement.map, register=c.NFT_REG_3)
+    port = _load_all(family, statement.port_key) + _lookup(statement.port_map, register=c.NFT_REG_4)
+    return address + port + _nat(family, c.NFT_REG_3, c.NFT_REG_4)
+
+
+def _nat(family: Family, address: int, port: int) -> bytes:
+    return expression(
         "nat",
         codec.be32(c.NFTA_NAT_TYPE, c.NFT_NAT_DNAT),
         codec.be32(c.NFTA_NAT_FAMILY, c.NFPROTO[family]),
-        codec.be32(c.NFTA_NAT_REG_ADDR_MIN, c.NFT_REG_1),
+        codec.be32(c.NFTA_NAT_REG_ADDR_MIN, address),
         codec.be32(c.NFTA_NAT_REG_PROTO_MIN, port),
     )
-    return _load_all(family, statement.key) + _lookup(statement.map, register=c.NFT_REG_1) + nat
 
 
 def compare(value: bytes, negate: bool) -> bytes:
@@ -232,8 +272,7 @@ def _mark(statement: MarkBits | OrMark | ClearMark) -> bytes:
     bits, rest = _host(statement.bits), _host(statement.bits ^ 0xFFFFFFFF)
     if isinstance(statement, MarkBits):
         return fetch + bitwise(bits, bytes(4)) + compare(bits, negate=False)
-    store = expression("meta", codec.be32(c.NFTA_META_KEY, c.NFT_META_MARK), codec.be32(c.NFTA_META_SREG, c.NFT_REG_1))
-    return fetch + bitwise(rest, bits if isinstance(statement, OrMark) else bytes(4)) + store
+    return fetch + bitwise(rest, bits if isinstance(statement, OrMark) else bytes(4)) + _SET_MARK
 
 
 def _match(family: Family, match: Match, sets: AnonymousSets) -> bytes:

@@ -6,7 +6,7 @@ types than the set's) it refuses, too. One contract test holds `FakeNft` and `ke
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -30,13 +30,15 @@ from portway.nft.tables import (
     Chain,
     ChainType,
     DnatMap,
+    DnatMaps,
     Element,
+    Expression,
     Family,
     Hook,
     InSet,
     Key,
+    MarkMap,
     Masquerade,
-    Numgen,
     Reject,
     Rule,
     Ruleset,
@@ -45,6 +47,7 @@ from portway.nft.tables import (
     Type,
     Verdict,
     VerdictMap,
+    expression_type,
 )
 from portway.nft.transaction import Transaction
 from portway.nft.values import first, last
@@ -203,10 +206,18 @@ def _check_rule(table: _Table, rule: Rule) -> None:
             case VerdictMap():
                 _check_lookup(_get(table.sets, s.map), tuple(f.type for f in s.fields), (Type.VERDICT,))
             case DnatMap():
-                types = tuple(Type.SLOT if isinstance(f, Numgen) else f.type for f in s.key)
-                _check_lookup(_get(table.sets, s.map), types, (Type.ADDR, Type.PORT))
+                _check_lookup(_get(table.sets, s.map), _types(s.key), (Type.ADDR, Type.PORT))
+            case DnatMaps():
+                _check_lookup(_get(table.sets, s.map), _types(s.key), (Type.ADDR,))
+                _check_lookup(_get(table.sets, s.port_map), _types(s.port_key), (Type.PORT,))
+            case MarkMap():
+                _check_lookup(_get(table.sets, s.map), _types(s.fields), (Type.MARK,))
             case _:
                 pass
+
+
+def _types(key: Iterable[Expression]) -> tuple[Type | None, ...]:
+    return tuple(expression_type(f) for f in key)
 
 
 def _check_lookup(s: Set, key: tuple[Type | None, ...], value: tuple[Type, ...]) -> None:
@@ -287,7 +298,7 @@ def _visit(table: _Table, chain: Chain, base: Base, depth: int, seen: dict[str, 
 def _check_place(s: Statement, base: Base) -> None:
     nat = base.type is ChainType.NAT
     match s:
-        case DnatMap():
+        case DnatMap() | DnatMaps():
             fits = nat and base.hook in (Hook.PREROUTING, Hook.OUTPUT)
         case Masquerade():
             fits = nat and base.hook is Hook.POSTROUTING

@@ -19,9 +19,11 @@ from portway.nft.tables import (
     Chain,
     ChainType,
     DnatMap,
+    DnatMaps,
     Family,
     Field,
     Hook,
+    JHash,
     Masquerade,
     Match,
     Numgen,
@@ -47,6 +49,7 @@ class Feature(StrEnum):
     INTERVAL_SETS = "concatenated keys with address ranges"
     DNAT_MAPS = "destination NAT to a map's value"
     NUMGEN = "random numbers (numgen)"
+    JHASH = "hashes of packet fields (hash)"
     FIB = "address types (fib)"
     CONNTRACK = "connection state (ct)"
     MASQUERADE = "masquerade"
@@ -59,6 +62,7 @@ _CURES = {
     Feature.VERDICT_MAPS: "use a kernel from 5.6 on with CONFIG_NF_TABLES",
     Feature.INTERVAL_SETS: "use a kernel from 5.6 on, where sets of ranges can be concatenated",
     Feature.NUMGEN: "use a kernel with CONFIG_NFT_NUMGEN, and load it: modprobe nft_numgen",
+    Feature.JHASH: "use a kernel with CONFIG_NFT_HASH, and load it: modprobe nft_hash",
     Feature.DNAT_MAPS: "use a kernel with CONFIG_NFT_NAT, and load it: modprobe nft_nat nft_chain_nat",
     Feature.FIB: "use a kernel with CONFIG_NFT_FIB_IPV4, and load it: modprobe nft_fib_ipv4",
     Feature.CONNTRACK: "use a kernel with CONFIG_NFT_CT, and load it: modprobe nft_ct",
@@ -100,6 +104,11 @@ PROBES: dict[Feature, Ruleset] = {
     Feature.DNAT_MAPS: _probe(DnatMap(_FIELDS, "m"), sets=(Set("m", _KEY, (Type.ADDR, Type.PORT)),), base=_NAT_IN),
     Feature.NUMGEN: _probe(
         DnatMap(_SLOTS, "m"), sets=(Set("m", (*_KEY, Type.SLOT), (Type.ADDR, Type.PORT)),), base=_NAT_IN
+    ),
+    Feature.JHASH: _probe(
+        DnatMaps((Field.MARK, JHash((Field.SADDR, Field.SPORT), 7)), "a", _FIELDS, "p"),
+        sets=(Set("a", (Type.MARK, Type.SLOT), (Type.ADDR,)), Set("p", _KEY, (Type.PORT,))),
+        base=_NAT_IN,
     ),
     Feature.FIB: _probe(Match(Field.FIB_DADDR_TYPE, "local")),
     Feature.CONNTRACK: _probe(Match(Field.CT_STATE, "new")),

@@ -83,7 +83,21 @@ class Numgen:
     mod: int
 
 
-Expression: TypeAlias = Field | Numgen
+@dataclass(frozen=True, slots=True)
+class JHash:
+    """`jhash FIELD . FIELD mod N seed S`: a number from 0 to N-1, the same for every packet with the same fields."""
+
+    fields: tuple[Field, ...]
+    mod: int
+    seed: int = 0
+
+
+Expression: TypeAlias = Field | Numgen | JHash
+
+
+def expression_type(expression: Expression) -> Type | None:
+    """The set data type of what the expression yields; None for a field that cannot be part of a key."""
+    return expression.type if isinstance(expression, Field) else Type.SLOT
 
 
 class VerdictKind(StrEnum):
@@ -153,6 +167,24 @@ class DnatMap:
 
 
 @dataclass(frozen=True, slots=True)
+class DnatMaps:
+    """`dnat to KEY map @MAP : PORT-KEY map @PORT-MAP`: the address from one map, the port from another."""
+
+    key: tuple[Expression, ...]
+    map: str
+    port_key: tuple[Expression, ...]
+    port_map: str
+
+
+@dataclass(frozen=True, slots=True)
+class MarkMap:
+    """`meta mark set FIELD . … map @MAP`: the mark becomes the map's value; nothing found: the next rule."""
+
+    fields: tuple[Field, ...]
+    map: str
+
+
+@dataclass(frozen=True, slots=True)
 class Masquerade:
     """Source NAT to the address of the interface that the packet leaves by; `fully-random` as kube-proxy does."""
 
@@ -199,7 +231,19 @@ class Counter:
 
 
 Statement: TypeAlias = (
-    Match | InSet | VerdictMap | DnatMap | Masquerade | OrMark | MarkBits | ClearMark | Reject | Counter | Verdict
+    Match
+    | InSet
+    | VerdictMap
+    | DnatMap
+    | DnatMaps
+    | MarkMap
+    | Masquerade
+    | OrMark
+    | MarkBits
+    | ClearMark
+    | Reject
+    | Counter
+    | Verdict
 )
 
 
@@ -239,16 +283,24 @@ class Rule:
     @property
     def sets_used(self) -> frozenset[str]:
         """The names of the sets and maps that the rule looks into."""
-        return frozenset(
-            s.set if isinstance(s, InSet) else s.map
-            for s in self.statements
-            if isinstance(s, InSet | VerdictMap | DnatMap)
-        )
+        return frozenset(name for s in self.statements for name in _sets_of(s))
 
     @property
     def chains_used(self) -> frozenset[str]:
         """The names of the chains that the rule itself goes to; those behind a verdict map are the map's."""
         return frozenset(s.chain for s in self.statements if isinstance(s, Verdict) and s.chain)
+
+
+def _sets_of(statement: Statement) -> tuple[str, ...]:
+    match statement:
+        case InSet():
+            return (statement.set,)
+        case VerdictMap() | DnatMap() | MarkMap():
+            return (statement.map,)
+        case DnatMaps():
+            return (statement.map, statement.port_map)
+        case _:
+            return ()
 
 
 @dataclass(frozen=True, slots=True)

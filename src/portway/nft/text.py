@@ -33,13 +33,16 @@ from portway.nft.tables import (
     ClearMark,
     Counter,
     DnatMap,
+    DnatMaps,
     Element,
     Expression,
     Family,
     Field,
     InSet,
+    JHash,
     Key,
     MarkBits,
+    MarkMap,
     Masquerade,
     Match,
     Numgen,
@@ -196,6 +199,11 @@ def statement_text(family: Family, statement: Statement) -> str:
             return f"{_fields(family, statement.fields)} vmap @{statement.map}"
         case DnatMap():
             return f"dnat {family} to {_fields(family, statement.key)} map @{statement.map}"
+        case DnatMaps():
+            address = f"{_fields(family, statement.key)} map @{statement.map}"
+            return f"dnat {family} to {address} : {_fields(family, statement.port_key)} map @{statement.port_map}"
+        case MarkMap():
+            return f"meta mark set {_fields(family, statement.fields)} map @{statement.map}"
         case Verdict():
             return verdict_text(statement)
         case Masquerade():
@@ -242,6 +250,8 @@ def _fields(family: Family, expressions: Iterable[Expression]) -> str:
 def _field(family: Family, expression: Expression) -> str:
     if isinstance(expression, Numgen):
         return f"numgen random mod {expression.mod}"
+    if isinstance(expression, JHash):
+        return f"jhash {_fields(family, expression.fields)} mod {expression.mod} seed {expression.seed:#x}"
     return f"{family} {expression}" if expression in (Field.SADDR, Field.DADDR) else str(expression)
 
 

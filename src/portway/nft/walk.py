@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 
+from portway.nft import jhash
 from portway.nft.packet import End, Host, Outcome, Packet, Step
 from portway.nft.tables import (
     Address,
@@ -26,14 +27,17 @@ from portway.nft.tables import (
     ClearMark,
     Counter,
     DnatMap,
+    DnatMaps,
     Element,
     Expression,
     Family,
     Field,
     Hook,
     InSet,
+    JHash,
     Key,
     MarkBits,
+    MarkMap,
     Masquerade,
     Match,
     Numgen,
@@ -49,6 +53,7 @@ from portway.nft.tables import (
     VerdictMap,
 )
 from portway.nft.text import element_texts, rule_text
+from portway.nft.values import FORMS
 
 __all__ = ["Choose", "End", "Host", "Outcome", "Packet", "Step", "outcomes", "walk"]
 
@@ -221,8 +226,10 @@ class _Walk:
             case VerdictMap():
                 found = self._find(chain, statement.map, self._key(statement.fields))
                 return found.value if found and isinstance(found.value, Verdict) else False
-            case DnatMap():
+            case DnatMap() | DnatMaps():
                 return self._dnat(chain, statement)
+            case MarkMap():
+                return self._mark_map(chain, statement)
             case OrMark() | ClearMark() | MarkBits():
                 return self._mark(statement)
             case Verdict():
@@ -255,13 +262,27 @@ class _Walk:
                 return mark & statement.bits == statement.bits
         return True
 
-    def _dnat(self, chain: Chain, statement: DnatMap) -> bool | _Ended:
-        found = self._find(chain, statement.map, self._key(statement.key))
-        if found is None or not isinstance(found.value, tuple):
+    def _mark_map(self, chain: Chain, statement: MarkMap) -> bool:
+        found = self._values(chain, statement.map, statement.fields)
+        if not found or not isinstance(found[0], int):
             return False
-        address, port = found.value
+        self.packet = replace(self.packet, mark=found[0])
+        return True
+
+    def _values(self, chain: Chain, name: str, key: tuple[Expression, ...]) -> Key:
+        """The values that the map holds for the packet's key; none when it holds nothing."""
+        found = self._find(chain, name, self._key(key))
+        return found.value if found and isinstance(found.value, tuple) else ()
+
+    def _dnat(self, chain: Chain, statement: DnatMap | DnatMaps) -> bool | _Ended:
+        values = self._values(chain, statement.map, statement.key)
+        if values and isinstance(statement, DnatMaps):
+            values = (*values, *self._values(chain, statement.port_map, statement.port_key))
+        if len(values) != 2:
+            return False
+        address, port = values
         if not isinstance(port, int) or isinstance(address, int | str | IPv4Network | IPv6Network):
-            raise TypeError(f"map {statement.map} holds {found.value!r}, which is no address and port")
+            raise TypeError(f"map {statement.map} holds {values!r}, which is no address and port")
         changed = (address, port) != (self.packet.daddr, self.packet.dport)
         status = self.packet.ct_status | {"dnat"} if changed else self.packet.ct_status
         self.dnat = (address, port)
@@ -272,11 +293,29 @@ class _Walk:
         """None when the packet has no such field: the kernel ends the rule there, and draws no lot."""
         values: list[Value] = []
         for f in fields:
-            value = self.choose(f.mod) if isinstance(f, Numgen) else self._field(f)
+            value = self._evaluated(f)
             if value is None or isinstance(value, frozenset):
                 return None
             values.append(value)
         return tuple(values)
+
+    def _evaluated(self, expression: Expression) -> Value | frozenset[str] | None:
+        match expression:
+            case Numgen():
+                return self.choose(expression.mod)
+            case JHash():
+                return self._hashed(expression)
+            case _:
+                return self._field(expression)
+
+    def _hashed(self, expression: JHash) -> int | None:
+        """What the kernel computes over the registers that hold the fields."""
+        values = [(f.type, self._field(f)) for f in expression.fields]
+        if any(v is None or isinstance(v, frozenset) or t is None for t, v in values):
+            return None
+        forms = FORMS[self.ruleset.family]
+        data = b"".join(forms[t].encode(v) for t, v in values if t and v is not None and not isinstance(v, frozenset))
+        return jhash.slot(data, expression.mod, expression.seed)
 
     def _find(self, chain: Chain, name: str, key: Key | None) -> Element | None:
         """The element of a key, by equality first, then (in an interval set) by the networks that hold it."""

@@ -12,14 +12,20 @@ import asyncio
 import logging
 import os
 import shutil
+import socket
 from collections.abc import Collection, Sequence
 
 from portway.client import ApiError, Change, Client, Reflector, Select
+from portway.cluster.hostports import FINISHED, clash
 from portway.loop import Backoff, Clock, Wake, reconcile
+from portway.netlink.socket import NETLINK_NETFILTER, open_netlink
 from portway.netns.kernel import Namespace, NetworkError
+from portway.nft.kernel import KernelNft
 from portway.node.context import AgentConfig, NodeContext
 from portway.node.events import Recorder
+from portway.node.flows import KernelFlows
 from portway.node.pod import PodWorker
+from portway.node.portopener import PortOpener
 from portway.node.registration import Registration
 from portway.node.runtime import PodHost, RuntimeRefused
 from portway.node.streams import NodeStreams
@@ -50,12 +56,14 @@ class NodeAgent:
             config=config,
             host=PodHost(config.needed),
             wiring=Wiring(namespace),
+            opener=PortOpener(KernelNft(_netfilter(namespace)), KernelFlows(_netfilter(namespace))),
             recorder=Recorder(client, name, clock),
         )
         self.streams = NodeStreams(self.worker_of, clock)
         self._pods = Reflector(client, Pod, Select(fields=f"spec.nodeName={name}"))
         self._nodes = Reflector(client, Node)
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._dropped: set[str] = set()
         self._registration = Registration(self._context)
         self._wake = Wake()
         self._running: asyncio.Task[None] | None = None
@@ -69,6 +77,7 @@ class NodeAgent:
         try:
             self._clean()
             self._context.wiring.clear()
+            self._context.opener.adopt()
             await asyncio.gather(self._context.host.start(), self._register())
             self._nodes.subscribe(lambda changes: self._wake.mark())
             self._pods.subscribe(self._on_pods)
@@ -78,6 +87,7 @@ class NodeAgent:
                 group.create_task(self._renew(), name=f"{self.name} lease")
                 group.create_task(self._watch_pods(), name=f"{self.name} pods")
                 group.create_task(self._keep_routes(), name=f"{self.name} routes")
+                group.create_task(self._context.opener.run(self._context.clock), name=f"{self.name} host ports")
                 group.create_task(self._watch_host(), name=f"{self.name} host")
         except asyncio.CancelledError:
             if not self._ending:
@@ -107,6 +117,7 @@ class NodeAgent:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        self._context.opener.stop()
         await self._context.host.close()
         self.ready.clear()
 
@@ -185,32 +196,51 @@ class NodeAgent:
             self.ready.set()
 
     def _on_pods(self, changes: Sequence[Change[Pod]]) -> None:
+        newcomers: dict[str, Pod] = {}
         for change in changes:
             old, new = change.old, change.new
             if old is not None and (new is None or new.metadata.uid != old.metadata.uid):
+                newcomers.pop(old.metadata.uid, None)
                 self._drop(old.metadata.uid)
-            if new is not None:
-                self._offer(new)
+            if new is None:
+                continue
+            if worker := self.workers.get(new.metadata.uid):
+                worker.update(new)
+            else:
+                newcomers[new.metadata.uid] = new
+        for pod in sorted(newcomers.values(), key=_seniority):
+            self._admit(pod)
 
-    def _offer(self, pod: Pod) -> None:
+    def _admit(self, pod: Pod) -> None:
         uid = pod.metadata.uid
-        worker = self.workers.get(uid)
-        if worker is not None:
-            worker.update(pod)
-            return
-        self.workers[uid] = worker = PodWorker(pod, self._context)
+        self._context.pods[uid] = pod
+        self.workers[uid] = worker = PodWorker(pod, self._context, refused=self._in_the_way(pod))
         task = asyncio.create_task(worker.run(), name=f"pod {pod.ref}")
         self._tasks[uid] = task
         task.add_done_callback(lambda done: self._worker_ended(uid, done))
 
+    def _in_the_way(self, pod: Pod) -> str:
+        """Why the pod cannot run here: two schedulers raced, or a manifest named the node. Empty when it can.
+
+        A pod whose object vanished gives its ports back in this moment, whatever its processes still do."""
+        if pod.status.phase in FINISHED:
+            return ""
+        holders = (w.pod for uid, w in self.workers.items() if uid not in self._dropped and not w.finished)
+        found = clash(pod, holders)
+        return f"Pod was rejected: on node {self.name} {found}" if found else ""
+
     def _drop(self, uid: str) -> None:
         """The pod's object vanished: it is ended at once."""
+        self._context.opener.close(uid)
         task = self._tasks.get(uid)
         if task is not None:
+            self._dropped.add(uid)
             task.cancel()
 
     def _worker_ended(self, uid: str, task: asyncio.Task[None]) -> None:
         worker = self.workers.pop(uid)
+        self._dropped.discard(uid)
+        self._context.pods.pop(uid)
         self._tasks.pop(uid)
         shutil.rmtree(self._context.pod_folder(worker.pod), ignore_errors=True)
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -219,3 +249,12 @@ class NodeAgent:
     def worker_of(self, namespace: str, name: str) -> PodWorker | None:
         """The worker of a pod by name; its `network` is where `portway exec pod/NAMESPACE/NAME` runs."""
         return next((w for w in self.workers.values() if (w.pod.namespace, w.pod.name) == (namespace, name)), None)
+
+
+def _netfilter(namespace: Namespace) -> socket.socket:
+    return namespace.run(lambda: open_netlink(NETLINK_NETFILTER))
+
+
+def _seniority(pod: Pod) -> tuple[bool, str, str]:
+    """Who ran before an agent's restart keeps its host port; a newcomer that wants it too must not come first by chance."""
+    return not pod.status.start_time, pod.metadata.creation_timestamp or "", pod.ref

@@ -16,9 +16,10 @@ from typing import Any
 
 from portway.client import ApiError
 from portway.loop import stamp
-from portway.node import probes, status
+from portway.node import busyports, probes, status
 from portway.node.context import NodeContext
 from portway.node.environment import PATH, ConfigError, Sources, environment, expand
+from portway.node.hostports import Reason
 from portway.node.images import ImageReason, Launch, Unknown
 from portway.node.lifecycle import KILLED, Exit, Role, Step, Unit, WaitReason
 from portway.node.logs import log_path
@@ -175,8 +176,19 @@ class ContainerKeeper:
         self._runs_now(home, run)
         exit_ = await asyncio.shield(run.exited)
         self._cancel_probes()
-        self._show(finished_at=self._now())
+        self._show(finished_at=self._now(), message=await self._busy_port(home, exit_))
         self._ended(exit_, self._node.clock.monotonic() - since)
+
+    async def _busy_port(self, home: PodHome, exit_: Exit) -> str:
+        """Who has the node's port that the program wanted; empty when that was not its trouble."""
+        node = self._node
+        if not (exit_.code and home.sources.pod.spec.host_network) or self._stopping:
+            return ""
+        args = (self.container, self.log(), node.network, node.name, dict(node.pods))
+        said = await asyncio.to_thread(busyports.explanation, *args)
+        if said:
+            self._story(Reason.IN_USE, f"Container {self.container.name} found its port taken: {said}", warning=True)
+        return said
 
     def _prepare(self, home: PodHome) -> Start | Unknown:
         container, images = self.container, self._node.config.images

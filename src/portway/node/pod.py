@@ -18,10 +18,12 @@ from typing import Any
 from portway.client import ApiError
 from portway.loop import stamp
 from portway.netns.kernel import Namespace, NetworkError
+from portway.nft.protocol import NftError
 from portway.node import status, volumes
 from portway.node.containers import ContainerKeeper, PodHome
 from portway.node.context import NodeContext
 from portway.node.environment import Sources, service_variables
+from portway.node.hostports import Reason
 from portway.node.lifecycle import Decision, Phase, Policy, Role, decide, roles
 from portway.node.podfiles import etc_files, hostname
 from portway.node.runtime import RuntimeRefused, Sandbox
@@ -40,16 +42,17 @@ class SetUpReason(StrEnum):
 
     SANDBOX = "FailedCreatePodSandBox"
     MOUNT = "FailedMount"
-    HOST_PORT = "HostPortNotSupported"
 
 
 class PodWorker:
-    def __init__(self, pod: Pod, node: NodeContext) -> None:
+    def __init__(self, pod: Pod, node: NodeContext, *, refused: str = "") -> None:
+        """`refused`: why the pod must not run on this node; then it fails without having begun."""
         self.pod = pod
         self.keepers = {name: self._keeper(pod, name, role, node) for name, role in roles(pod.spec)}
         self.sandbox: Sandbox | None = None
         self.pod_ip = ""
         self._node = node
+        self._refusal = refused
         self._network: Namespace | None = None
         self._home: PodHome | None = None
         self._decision = Decision(Phase.PENDING)
@@ -67,6 +70,11 @@ class PodWorker:
         return any(k.running for k in self.keepers.values())
 
     @property
+    def finished(self) -> bool:
+        """Whether it will never run again: its ports are free."""
+        return bool(self._refusal) or self._decision.phase in _TERMINAL or self.pod.status.phase in _TERMINAL
+
+    @property
     def network(self) -> Namespace | None:
         """The pod's network namespace (the node's with hostNetwork); None while there is none."""
         return self._node.network if self.pod.spec.host_network else self._network
@@ -80,7 +88,10 @@ class PodWorker:
         """Until the pod is deleted. Cancelled: the pod is ended at once, and the API is told nothing."""
         try:
             self._adopt()
-            if self.pod.status.phase not in _TERMINAL:
+            if self._refusal:
+                self._story(Reason.REJECTED, self._refusal, warning=True)
+                self._write_soon()
+            elif self.pod.status.phase not in _TERMINAL:
                 await self._live()
             while self.pod.metadata.deletion_timestamp is None:
                 await self._stirred(None)
@@ -165,7 +176,7 @@ class PodWorker:
             self.sandbox = await self._make_sandbox(prepared.memory)
         except VolumeError as e:
             return self._refused(SetUpReason.MOUNT, str(e))
-        except (RuntimeRefused, NetworkError, PoolExhausted) as e:
+        except (RuntimeRefused, NetworkError, NftError, PoolExhausted) as e:
             return self._refused(SetUpReason.SANDBOX, str(e))
         except ApiError as e:
             return self._refused(SetUpReason.MOUNT, f"the API server gives no answer about what the pod refers to: {e}")
@@ -183,7 +194,6 @@ class PodWorker:
             grace=self._grace(),
         )
         self.sandbox.gone.add_done_callback(lambda _: self._stir.set())
-        self._tell_unsupported()
         return True
 
     def _refused(self, reason: SetUpReason, message: str) -> bool:
@@ -198,7 +208,7 @@ class PodWorker:
         return self._node.pool.take(self.pod.metadata.uid)
 
     async def _make_sandbox(self, memory: dict[str, str]) -> Sandbox:
-        """The network is wired while the sandbox makes its other namespaces."""
+        """The network is wired, and its host ports are opened, while the sandbox makes its other namespaces."""
         node, name = self._node, hostname(self.pod, self._node.name)
         network = node.network if self.pod.spec.host_network else Namespace.new(self.pod.ref)
         sandbox = node.host.pod(name, network.fd, memory=memory, warn=self._warn)
@@ -210,14 +220,17 @@ class PodWorker:
                     uid=self.pod.metadata.uid, address=self.pod_ip, gateway=node.pool.gateway, node_address=node.address
                 )
                 node.wiring.connect(wires, self._network)
+            for reason, message in node.open_ports(self.pod, self.pod_ip):
+                self._story(reason, message, warning=True)
             await sandbox.ready()
-        except (RuntimeRefused, NetworkError, asyncio.CancelledError):
+        except (RuntimeRefused, NetworkError, NftError, asyncio.CancelledError):
             sandbox.close()
             raise
         return sandbox
 
     async def _tear_down(self) -> None:
-        """End every process of the pod and take its network away. Idempotent."""
+        """End every process of the pod and take its ports and its network away. Idempotent."""
+        self._node.opener.close(self.pod.metadata.uid)
         for keeper in self.keepers.values():
             await keeper.abandon()
         if self.sandbox is not None:
@@ -337,16 +350,6 @@ class PodWorker:
     def _warn(self, text: str) -> None:
         log.info("pod %s: %s", self.pod.ref, text)
 
-    def _tell_unsupported(self) -> None:
-        if self.pod.spec.host_network:
-            return
-        for container in self.pod.spec.containers:
-            for port in container.ports or ():
-                if port.host_port:
-                    message = f"hostPort {port.host_port} of container {container.name} is not opened: "
-                    cure = "host ports are not there yet; use a Service of type NodePort"
-                    self._story(SetUpReason.HOST_PORT, message + cure, warning=True)
-
     def _changed(self) -> None:
         self._stir.set()
         self._write_soon()
@@ -376,8 +379,11 @@ class PodWorker:
     def _status(self) -> dict[str, Any]:
         view = status.PodView(
             pod=self.pod,
-            shown=[k.shown for k in self.keepers.values()],
-            decision=self._decide(),  # anew: containers may have moved on since the last one was carried out
+            shown=[] if self._refusal else [k.shown for k in self.keepers.values()],
+            # Anew: containers may have moved on since the last one was carried out.
+            decision=Decision(Phase.FAILED) if self._refusal else self._decide(),
+            reason=Reason.REJECTED if self._refusal else "",
+            message=self._refusal,
             host_ip=self._node.address,
             pod_ip=self.pod_ip,
             now=stamp(self._node.clock.now()),

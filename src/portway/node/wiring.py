@@ -122,5 +122,13 @@ class Wiring:
         background, while deleting a link waits some 30 ms for every CPU, and the whole supervisor with it."""
         self.node.route_delete(Route(f"{address}/32", link=link_name(uid)), owner=Owner.PODS)
 
+    def let_loopback_in(self, uid: str) -> None:
+        """Let the pod's answers to the node's loopback address pass; the kernel calls them martian otherwise."""
+        self.node.sysctl(f"net.ipv4.conf.{link_name(uid)}.route_localnet", "1")
+
+    def own_addresses(self) -> frozenset[str]:
+        """The node's addresses, without their prefix lengths."""
+        return frozenset(a.address.partition("/")[0] for a in self.node.addresses())
+
     def route(self, plan: Plan) -> None:
         self.node.apply(plan)

@@ -66,6 +66,7 @@ class LoadBalancerStatus(Part, frozen=True):
 
 class ServiceStatus(Part, frozen=True):
     load_balancer: LoadBalancerStatus = LoadBalancerStatus()
+    conditions: tuple[Condition, ...] | None = None
 
 
 class Service(Object, frozen=True):
@@ -284,6 +285,7 @@ class PodSpec(Part, frozen=True):
     subdomain: str | None = None
     host_aliases: tuple[RawObject, ...] | None = None
     dns_policy: str = "ClusterFirst"
+    dns_config: RawObject | None = None
     service_account_name: str = ""
     scheduler_name: str = ""
 

@@ -5,6 +5,9 @@ moment, and one pass makes the next picture, compiles it and gives the kernel th
 both lists are complete, and a table that is there already is adopted: what it lacks is added, what is no longer wanted
 goes, connections never see a gap.
 
+Where it is given a way to listen, it answers health checks: for the node at port 10256, and for each Service with the
+Local policy at its healthCheckNodePort.
+
 A refused transaction changed nothing. It is logged, the table is read again and the whole difference is tried with
 back-off.
 """
@@ -29,6 +32,8 @@ from portway.objects.discovery import EndpointSlice
 from portway.objects.meta import Object
 from portway.proxy import compile as tables
 from portway.proxy.config import NodeFacts, ProxyConfig
+from portway.proxy.health import HealthAnswer, answer_of
+from portway.proxy.health_server import HealthServers, Listen
 from portway.proxy.intent import intents_of
 
 T = TypeVar("T", bound=Object)
@@ -39,6 +44,7 @@ SETTLE = 0.005
 # Somebody else may have changed the table; as often as kube-proxy looks.
 RESYNC = 3600.0
 DEFAULT_CONFIG = ProxyConfig()
+_HEALTH = "health ports"
 
 
 class Live(Protocol[T]):
@@ -62,8 +68,17 @@ class Inputs:
 class Agent:
     """What the proxy knows between two passes. `one_pass` is for `loop.reconcile`; its keys name kind and object."""
 
-    def __init__(self, inputs: Inputs, nft: Nft, node: NodeFacts, config: ProxyConfig = DEFAULT_CONFIG) -> None:
+    def __init__(
+        self,
+        inputs: Inputs,
+        nft: Nft,
+        node: NodeFacts,
+        config: ProxyConfig = DEFAULT_CONFIG,
+        health: HealthServers | None = None,
+    ) -> None:
         self.inputs = inputs
+        self.health = health
+        self.answers: dict[str, HealthAnswer] = {}
         self._nft = nft
         self._node = node
         self.picture = Picture()
@@ -81,6 +96,8 @@ class Agent:
             self._loaded = None
             return (ALL,)
         self._loaded = self.wanted
+        if self.health is not None and not await self.health.sync(self.answers.values()):
+            return (_HEALTH,)
         return ()
 
     def _look(self, keys: frozenset[str]) -> None:
@@ -91,9 +108,20 @@ class Agent:
             changes = Changes(_named(services, Service, keys), _named(slices, EndpointSlice, keys))
         step = self.picture.changed(changes)
         self.picture = step.picture
+        self._answer(step.touched)
         family = self.wanted.config.family
         intents = {service: intents_of(step.picture, service, self._node, family) for service in step.touched}
         self.wanted = tables.advance(self.wanted, intents)
+
+    def _answer(self, touched: Iterable[str]) -> None:
+        """What the health ports of these Services say from now on."""
+        for ref in touched:
+            service = self.picture.services.get(ref)
+            answer = answer_of(service, self.picture.slices_of(ref).values(), self._node) if service else None
+            if answer is None:
+                self.answers.pop(ref, None)
+            else:
+                self.answers[ref] = answer
 
     def _transaction(self, *, reread: bool) -> Transaction:
         config = self.wanted.config
@@ -114,14 +142,22 @@ async def run(
     clock: Clock,
     config: ProxyConfig = DEFAULT_CONFIG,
     generation: Generation | None = None,
+    listen: Listen | None = None,
 ) -> None:
-    """Keep the table of this node until cancelled; `generation` grows with every pass. The table stays when this ends."""
+    """Keep the table of this node until cancelled; `generation` grows with every pass. The table stays when this ends.
+
+    `listen(port)` gives a listening socket of the node; without it no health check is answered."""
     services, slices = Reflector(client, Service), Reflector(client, EndpointSlice)
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(services.run())
-        tasks.create_task(slices.run())
-        agent = Agent(Inputs(services, slices), nft, NodeFacts(name=node_name), config)
-        await serve(agent, clock, generation)
+    health = HealthServers(listen) if listen is not None else None
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(services.run())
+            tasks.create_task(slices.run())
+            agent = Agent(Inputs(services, slices), nft, NodeFacts(name=node_name), config, health)
+            await serve(agent, clock, generation)
+    finally:
+        if health is not None:
+            health.close()
 
 
 async def serve(agent: Agent, clock: Clock, generation: Generation | None = None) -> None:

@@ -12,11 +12,12 @@ on the order in which they came.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import TypeAlias
 
+from portway.cluster.endpoints import Address
 from portway.cluster.shards import Edit, ShardMap
 from portway.nft.tables import Chain, Element, Key, Ruleset, Verdict, VerdictKind, goto
 from portway.proxy import layout
@@ -29,6 +30,7 @@ Elements: TypeAlias = Mapping[str, ShardMap[Key, Element]]
 
 _COMMENT_BYTES = 128
 _PLAIN = Element()
+_NOBODY = (layout.REFUSE, layout.DROP_NO_LOCAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +121,27 @@ def _claims(intent: ServicePortIntent) -> Iterator[tuple[Claim, tuple[Entry, ...
         yield own[:2], (own,)
         key: Key = (address, intent.protocol, intent.port)
         yield (layout.SERVICES, key), _front(key, intent.targets, name, _CLUSTER)
+    for address in intent.external_addresses:
+        yield from _external(intent, address, name)
     if intent.node_port:
         key = (intent.protocol, intent.node_port)
         yield (layout.NODE_PORTS, key), _front(key, intent.targets, name, _NODE)
+        if intent.external_local and intent.targets:
+            yield (layout.LOCAL_NODE_PORTS, key), _front(key, intent.local_targets, name, _LOCAL_NODE)
+
+
+def _external(intent: ServicePortIntent, address: Address, name: str) -> Iterator[tuple[Claim, tuple[Entry, ...]]]:
+    """A load balancer's address on a node: pods and the node itself go straight to all endpoints; what comes from outside
+    stays on the node by the Local policy. Nobody anywhere refuses, nobody here drops."""
+    own: Entry = (layout.EXTERNAL_ADDRESSES, (address,), Element(comment=_fit(intent.service)))
+    yield own[:2], (own,)
+    key: Key = (address, intent.protocol, intent.port)
+    yield (layout.SERVICES, key), _front(key, intent.targets, name, _CLUSTER)
+    if intent.external_local and intent.targets:
+        yield (layout.LOCAL_SERVICES, key), _front(key, intent.local_targets, name, _LOCAL)
+    if intent.sources:
+        allowed = ((layout.SOURCES, (*key, source), _PLAIN) for source in intent.sources)
+        yield (layout.RESTRICTED, key), ((layout.RESTRICTED, key, Element(comment=name)), *allowed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +149,30 @@ class _Maps:
     """Where the elements of one sort of front go."""
 
     front: str
-    refused: str
+    nobody: tuple[str, Verdict]
     endpoints: str
+    chain: Callable[[int], str]
 
 
-_CLUSTER = _Maps(layout.SERVICES, layout.NO_ENDPOINTS, layout.ENDPOINTS)
-_NODE = _Maps(layout.NODE_PORTS, layout.NODE_PORTS_NO_ENDPOINTS, layout.NODE_PORT_ENDPOINTS)
+_CLUSTER = _Maps(layout.SERVICES, (layout.NO_ENDPOINTS, layout.REFUSE), layout.ENDPOINTS, layout.pick_chain)
+_NODE = _Maps(
+    layout.NODE_PORTS,
+    (layout.NODE_PORTS_NO_ENDPOINTS, layout.REFUSE),
+    layout.NODE_PORT_ENDPOINTS,
+    layout.node_pick_chain,
+)
+_LOCAL = _Maps(
+    layout.LOCAL_SERVICES,
+    (layout.LOCAL_SERVICES, layout.DROP_NO_LOCAL),
+    layout.LOCAL_ENDPOINTS,
+    layout.local_pick_chain,
+)
+_LOCAL_NODE = _Maps(
+    layout.LOCAL_NODE_PORTS,
+    (layout.LOCAL_NODE_PORTS, layout.DROP_NO_LOCAL),
+    layout.LOCAL_NODE_PORT_ENDPOINTS,
+    layout.local_node_pick_chain,
+)
 
 
 def _front(key: Key, targets: tuple[Target, ...], name: str, maps: _Maps) -> tuple[Entry, ...]:
@@ -142,8 +180,9 @@ def _front(key: Key, targets: tuple[Target, ...], name: str, maps: _Maps) -> tup
 
     Endpoints carry no comment: there may be hundreds of thousands, and their key says whose they are."""
     if not targets:
-        return ((maps.refused, key, Element(layout.REFUSE, name)),)
-    chain = layout.node_pick_chain(len(targets)) if maps is _NODE else layout.pick_chain(len(targets))
+        refused, verdict = maps.nobody
+        return ((refused, key, Element(verdict, name)),)
+    chain = maps.chain(len(targets))
     slots = ((maps.endpoints, (*key, slot), Element((t.address, t.port))) for slot, t in enumerate(targets))
     return ((maps.front, key, Element(goto(chain), name)), *slots)
 
@@ -210,7 +249,7 @@ class _Merge:
 
     def _count(self, element: Element, step: int) -> None:
         value = element.value
-        if isinstance(value, Verdict) and value.kind is VerdictKind.GOTO and value != layout.REFUSE:
+        if isinstance(value, Verdict) and value.kind is VerdictKind.GOTO and value not in _NOBODY:
             self._uses[value.chain] = self._uses.get(value.chain, 0) + step
 
     def done(self) -> Compiled:

@@ -43,11 +43,15 @@ from portway.nft.tables import (
 from portway.proxy.config import ProxyConfig
 from portway.proxy.reasons import Reason
 
-DSTNAT, FILTER, SRCNAT = -100, 0, 100
+EARLY, DSTNAT, FILTER, SRCNAT = -110, -100, 0, 100
 _NEW = Match(Field.CT_STATE, "new")
 
 # One row per hook: name, type, hook, priority, its only rule, why it is there.
 _HOOKS: tuple[tuple[str, ChainType, Hook, int, tuple[Statement, ...], str], ...] = (
+    ("early-prerouting", ChainType.FILTER, Hook.PREROUTING, EARLY, (_NEW, jump("admission")),
+     "source ranges are about a public address, which is gone after the translation"),
+    ("early-output", ChainType.FILTER, Hook.OUTPUT, EARLY, (_NEW, jump("admission")),
+     "the same for what the node itself sends"),
     ("nat-prerouting", ChainType.NAT, Hook.PREROUTING, DSTNAT, (jump("services"),),
      "what pods and other hosts send: rewritten before the route is chosen"),
     ("nat-output", ChainType.NAT, Hook.OUTPUT, DSTNAT, (jump("services"),),
@@ -69,6 +73,13 @@ NODE_PORTS = "node-ports"
 NODE_PORT_ENDPOINTS = "node-port-endpoints"
 NODE_PORTS_NO_ENDPOINTS = "node-ports-no-endpoints"
 CLUSTER_ADDRESSES = "cluster-ips"
+EXTERNAL_ADDRESSES = "external-ips"
+LOCAL_SERVICES = "local-services"
+LOCAL_ENDPOINTS = "local-endpoints"
+LOCAL_NODE_PORTS = "local-node-ports"
+LOCAL_NODE_PORT_ENDPOINTS = "local-node-port-endpoints"
+RESTRICTED = "restricted"
+SOURCES = "sources"
 HAIRPIN = "hairpin"
 
 # Sorted by name, as a table that was read back is.
@@ -76,15 +87,26 @@ SETS: tuple[Set, ...] = (
     Set(CLUSTER_ADDRESSES, (Type.ADDR,), comment="every Service's addresses"),
     Set(ENDPOINTS, (Type.ADDR, Type.PROTO, Type.PORT, Type.SLOT), (Type.ADDR, Type.PORT),
         comment="who serves, numbered from 0 for each Service port"),
+    Set(EXTERNAL_ADDRESSES, (Type.ADDR,), comment="load balancers' addresses"),
     Set(HAIRPIN, (Type.ADDR, Type.ADDR, Type.PROTO, Type.PORT),
         comment="a pod of this node that reaches itself through its Service"),
+    Set(LOCAL_ENDPOINTS, (Type.ADDR, Type.PROTO, Type.PORT, Type.SLOT), (Type.ADDR, Type.PORT),
+        comment="who serves on this node, numbered from 0 for each Service port"),
+    Set(LOCAL_NODE_PORT_ENDPOINTS, (Type.PROTO, Type.PORT, Type.SLOT), (Type.ADDR, Type.PORT),
+        comment="who serves on this node, numbered from 0 for each node port"),
+    Set(LOCAL_NODE_PORTS, (Type.PROTO, Type.PORT), (Type.VERDICT,),
+        comment="node ports whose clients from outside stay on this node"),
+    Set(LOCAL_SERVICES, (Type.ADDR, Type.PROTO, Type.PORT), (Type.VERDICT,),
+        comment="Service ports whose clients from outside stay on this node"),
     Set(NO_ENDPOINTS, (Type.ADDR, Type.PROTO, Type.PORT), (Type.VERDICT,), comment="Service ports that nobody serves"),
     Set(NODE_PORT_ENDPOINTS, (Type.PROTO, Type.PORT, Type.SLOT), (Type.ADDR, Type.PORT),
         comment="who serves, numbered from 0 for each node port"),
     Set(NODE_PORTS, (Type.PROTO, Type.PORT), (Type.VERDICT,), comment="node port to the choice among its endpoints"),
     Set(NODE_PORTS_NO_ENDPOINTS, (Type.PROTO, Type.PORT), (Type.VERDICT,), comment="node ports that nobody serves"),
+    Set(RESTRICTED, (Type.ADDR, Type.PROTO, Type.PORT), comment="Service ports that not every client may use"),
     Set(SERVICES, (Type.ADDR, Type.PROTO, Type.PORT), (Type.VERDICT,),
         comment="Service port to the choice among its endpoints"),
+    Set(SOURCES, (Type.ADDR, Type.PROTO, Type.PORT, Type.ADDR), interval=True, comment="who may use them"),
 )  # fmt: skip
 
 SERVICE_KEY = (Field.DADDR, Field.L4PROTO, Field.DPORT)
@@ -105,8 +127,19 @@ def node_pick_chain(count: int) -> str:
     return f"node-pick-{count}"
 
 
+def local_pick_chain(count: int) -> str:
+    """The same for clients from outside who must stay on this node."""
+    return f"local-pick-{count}"
+
+
+def local_node_pick_chain(count: int) -> str:
+    """The same for node ports."""
+    return f"local-node-pick-{count}"
+
+
 # What an element's verdict says when there is nobody to choose among.
 REFUSE = goto("refuse-no-endpoints")
+DROP_NO_LOCAL = goto("drop-no-local-endpoints")
 
 
 def static_chains(config: ProxyConfig) -> tuple[Chain, ...]:
@@ -115,24 +148,46 @@ def static_chains(config: ProxyConfig) -> tuple[Chain, ...]:
     return (
         *hooks,
         Chain("services", _services(config)),
-        Chain("node-ports", (Rule((VerdictMap(NODE_PORT_KEY, NODE_PORTS),)),)),
+        Chain("node-ports", _node_ports(config)),
+        Chain("admission", _admission()),
         Chain("masquerading", _masquerading(config)),
         Chain("unserved", _unserved(config)),
         _refusal("refuse-no-endpoints", Reason.NO_ENDPOINTS),
         _refusal("refuse-undefined-port", Reason.UNDEFINED_PORT),
+        Chain("drop-no-local-endpoints", (Rule((DROP,), str(Reason.NO_LOCAL_ENDPOINTS)),)),
     )
 
 
 def _services(config: ProxyConfig) -> tuple[Rule, ...]:
     outside = Match(Field.SADDR, config.cluster_cidr, negate=True)
+    why = "a source that is no pod: the answer must come back through this node"
     return (
-        Rule(
-            (InSet((Field.DADDR,), CLUSTER_ADDRESSES), outside, OrMark(config.masquerade_mark)),
-            "a source that is no pod: the answer must come back through this node",
-        ),
+        Rule((*_from_outside(config), VerdictMap(SERVICE_KEY, LOCAL_SERVICES)), _LOCAL_POLICY),
+        Rule((InSet((Field.DADDR,), CLUSTER_ADDRESSES), outside, OrMark(config.masquerade_mark)), why),
+        Rule((InSet((Field.DADDR,), EXTERNAL_ADDRESSES), outside, OrMark(config.masquerade_mark)), why),
         Rule((VerdictMap(SERVICE_KEY, SERVICES),)),
         Rule((*_own_addresses(config), goto("node-ports"))),
     )
+
+
+_LOCAL_POLICY = "externalTrafficPolicy Local: the client keeps its address"
+
+
+def _from_outside(config: ProxyConfig) -> tuple[Match, Match]:
+    """Neither a pod nor this node: for those a load balancer's address is a short way to all endpoints."""
+    return Match(Field.SADDR, config.cluster_cidr, negate=True), Match(Field.FIB_SADDR_TYPE, "local", negate=True)
+
+
+def _node_ports(config: ProxyConfig) -> tuple[Rule, ...]:
+    return (
+        Rule((*_from_outside(config), VerdictMap(NODE_PORT_KEY, LOCAL_NODE_PORTS)), _LOCAL_POLICY),
+        Rule((VerdictMap(NODE_PORT_KEY, NODE_PORTS),)),
+    )
+
+
+def _admission() -> tuple[Rule, ...]:
+    allowed = InSet((*SERVICE_KEY, Field.SADDR), SOURCES, negate=True)
+    return (Rule((InSet(SERVICE_KEY, RESTRICTED), allowed, DROP), str(Reason.SOURCE_NOT_ALLOWED)),)
 
 
 def _own_addresses(config: ProxyConfig) -> tuple[Match, Match]:
@@ -165,11 +220,19 @@ def _refusal(name: str, reason: Reason) -> Chain:
     return Chain(name, (reset, Rule((Reject(),), str(reason))))
 
 
+_UNMARKED: dict[str, tuple[tuple[Field, ...], str]] = {
+    "pick": (SERVICE_KEY, ENDPOINTS),
+    "local-pick": (SERVICE_KEY, LOCAL_ENDPOINTS),
+    "local-node-pick": (NODE_PORT_KEY, LOCAL_NODE_PORT_ENDPOINTS),
+}
+
+
 def pick(name: str, config: ProxyConfig) -> Chain:
     """The pick chain of that name: one rule (two for node ports, whose answers must come back through this node)."""
     kind, _, count = name.rpartition("-")
     numgen = Numgen(int(count))
-    if kind == "pick":
-        return Chain(name, (Rule((DnatMap((*SERVICE_KEY, numgen), ENDPOINTS),)),))
+    if kind in _UNMARKED:
+        key, endpoints = _UNMARKED[kind]
+        return Chain(name, (Rule((DnatMap((*key, numgen), endpoints),)),))
     mark = Rule((OrMark(config.masquerade_mark),))
     return Chain(name, (mark, Rule((DnatMap((*NODE_PORT_KEY, numgen), NODE_PORT_ENDPOINTS),))))

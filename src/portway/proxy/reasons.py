@@ -12,6 +12,8 @@ class Reason(StrEnum):
     NO_ENDPOINTS = "the Service has no usable endpoints"
     UNDEFINED_PORT = "the Service has no such port"
     UNALLOCATED = "no Service has this address"
+    NO_LOCAL_ENDPOINTS = "externalTrafficPolicy is Local, and no usable endpoint of the Service is on this node"
+    SOURCE_NOT_ALLOWED = "loadBalancerSourceRanges does not hold the client"
 
     # Why a Service, or a port of it, is not in the table
     HEADLESS = "headless: names resolve to its pods, there is no address to rewrite"

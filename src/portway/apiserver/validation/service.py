@@ -185,6 +185,9 @@ def _unchanged(spec: Json, old: Json) -> Iterator[FieldError]:
     both = spec.get("type") == old.get("type") == "LoadBalancer"
     if both and spec.get("loadBalancerClass") != old.get("loadBalancerClass"):
         yield invalid_value("spec.loadBalancerClass", spec.get("loadBalancerClass"), "may not change once set")
+    health, was_health = spec.get("healthCheckNodePort", 0), old.get("healthCheckNodePort", 0)
+    if both and health and was_health and health != was_health:  # a provider's health checks hold on to it
+        yield invalid_value("spec.healthCheckNodePort", health, "field is immutable")
 
 
 def _status(status: Json, spec: Json) -> Iterator[FieldError]:
