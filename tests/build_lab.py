@@ -78,6 +78,24 @@ class FakeHosts:
         self.on.clear()
 
 
+class FakeEdge:
+    """The edge host's table: nobody has a connection through any node, and a node that is off is silent at once."""
+
+    def __init__(self, *_: object) -> None:
+        self.asked: list[str] = []
+
+    def report(self) -> list[dict[str, Any]]:
+        return []
+
+    async def released(self, node: str, _: float) -> bool:
+        self.asked.append(node)
+        return True
+
+    async def until_silent(self, node: str, _: float) -> bool:
+        self.asked.append(node)
+        return True
+
+
 class FakeApi:
     failure = ""
 
@@ -133,6 +151,9 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     async def answers(*_: object) -> str:
         return made.problems.pop(0) if made.problems else ""
 
+    async def no_problem(_: object) -> str:
+        return ""
+
     async def move(_: object, node: str, __: object, seconds: float) -> list[str]:
         made.drained.append((node, seconds))
         return made.left
@@ -143,7 +164,10 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     monkeypatch.setattr(parts, "start_api", start_api)
     monkeypatch.setattr(parts, "missing_in_netfilter", lambda _: made.missing)
     monkeypatch.setattr(parts, "run_controllers", _for_ever)
-    monkeypatch.setattr(parts, "run_proxy", _for_ever)
+    for agent in ("run_proxy", "run_dns", "run_dns_endpoints", "run_edge", "run_balancer"):
+        monkeypatch.setattr(parts, agent, _for_ever)
+    monkeypatch.setattr(parts, "names_problem", no_problem)
+    monkeypatch.setattr(running, "Edge", FakeEdge)
     monkeypatch.setattr(parts, "NodeHandle", made.node_handle)
     monkeypatch.setattr(Reflector, "run", _for_ever)
     monkeypatch.setattr(cloud, "run", _for_ever)

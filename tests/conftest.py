@@ -14,6 +14,7 @@ import pytest
 
 from lab_driver import Lab
 
+BOTH_WAYS = ("test_road.py", "test_pods.py")
 MODES = ["root", "userns"] if os.geteuid() == 0 else ["userns"]
 
 
@@ -21,9 +22,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write what is made now over the expected texts")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast ones first: whatever needs no cluster runs before what does, in the order it had."""
-    items.sort(key=lambda item: item.get_closest_marker("lab") is not None)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Fast ones first: whatever needs no cluster runs before what does, in the order it had.
+
+    Root walks the road both ways; the other cases, which stand on the same road, in the first way only. (An ordinary user has
+    but one way, so runs them all in it.)"""
+    again = [item for item in items if _is_repeated(item)]
+    config.hook.pytest_deselected(items=again)
+    items[:] = sorted((i for i in items if i not in again), key=lambda i: i.get_closest_marker("lab") is not None)
+
+
+def _is_repeated(item: pytest.Item) -> bool:
+    mode = getattr(item, "callspec", None) and item.callspec.params.get("lab")  # type: ignore[attr-defined]
+    return mode in MODES[1:] and item.path.name not in BOTH_WAYS
 
 
 @pytest.fixture(scope="session", params=MODES)

@@ -23,6 +23,6 @@ def test_the_services_differ_in_name_and_address() -> None:
 
 
 def test_as_a_command() -> None:
-    command = [sys.executable, "-m", "portway.cli.bench_dns", "--services", "5", "--seconds", "0.1"]
+    command = [sys.executable, "-m", "portway", "bench", "dns", "--services", "5", "--seconds", "0.1", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert json.loads(done.stdout).keys() == {"services", "compile_s", "change_ms", "hits", "search"}

@@ -152,10 +152,13 @@ def test_a_second_up_says_how_to_use_the_first(portway: CommandLine, cluster: St
     assert f"export KUBECONFIG={cluster.place.kubeconfig}" in said.out
 
 
-def test_another_command_at_work_is_not_disturbed(portway: CommandLine, home: Path) -> None:
+def test_another_command_at_work_is_not_disturbed(
+    portway: CommandLine, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("portway.cli.lifecycle._OTHERS_SECONDS", 0.0)
     with state.lock(home):
-        for command in ("up", "down"):
-            said = portway(command)
+        for command in (["up", "--timeout", "0.01"], ["down"]):
+            said = portway(*command)
             assert said.code == 1
             assert "wait until it has ended" in said.err
 

@@ -66,8 +66,8 @@ async def test_up_tells_each_step_and_the_state_is_on_disk(up: Running, on_stage
     assert saved.port == up.port
     assert up.folder.kubeconfig.stat().st_mode & 0o777 == 0o600
     assert agents(up) == {
-        ("controllers", ""), ("watch", ""), ("cloud-routes", "edge"),
-        ("proxy", "node-1"), ("node", "node-1"), ("proxy", "node-2"), ("node", "node-2"),
+        ("controllers", ""), ("watch", ""), ("cloud-routes", "edge"), ("edge", "edge"), ("balancer", ""), ("dns-endpoints", ""),
+        *((agent, node) for agent in ("proxy", "dns", "node") for node in ("node-1", "node-2")),
     }  # fmt: skip
 
 

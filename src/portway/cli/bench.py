@@ -1,4 +1,4 @@
-"""`portway bench`: Portway's own figures, on the user's machine. Today: `startup`.
+"""`portway bench`: Portway's own figures, on the user's machine: `startup` and `dns`.
 
 Every run uses a cluster of its own below a temporary folder, brought up and down through the command line as a user
 does it, so the figures include the interpreter's start. Load is bounded: one small Deployment a run. As a yardstick for
@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -175,3 +175,25 @@ def startup(
     print(f"{'figure':26}{'min':>10}{'median':>10}{'max':>10}   ({runs} runs, {os.cpu_count()} processors)")
     for name, row in figures.items():
         print(f"{name:26}{row['min']:>10.3f}{row['median']:>10.3f}{row['max']:>10.3f}")
+
+
+@app.command()
+def dns(
+    services: int = typer.Option(1000, min=1, max=4000, help="Services with two ports each."),
+    seconds: float = typer.Option(3.0, min=0.1, max=60.0, help="How long each mix of questions is asked."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """How many questions a second one agent of names answers: full names, and what a pod's search list really asks.
+
+    Example: portway bench dns --services 1000 --seconds 3
+    """
+    from portway.cli.bench_dns import measure
+
+    figures = measure(services, seconds)
+    if as_json:
+        print(json.dumps(asdict(figures), indent=2))
+        return
+    print(f"{'mix':10}{'answers/s':>12}{'per CPU second':>18}{'lost':>8}   ({services} Services)")
+    for name, rate in (("full", figures.hits), ("search", figures.search)):
+        print(f"{name:10}{rate.per_second:>12,}{rate.per_cpu_second:>18,}{rate.lost:>8}")
+    print(f"compile all {figures.compile_s:.3f} s, change one Service {figures.change_ms:.3f} ms")

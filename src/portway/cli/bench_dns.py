@@ -4,12 +4,11 @@ The server runs in this process on 127.0.0.1, with the records of many Services;
 on their way and checks every answer's identifier and status. `hits` asks for Services by their full name; `search` is what
 a pod's resolver really sends for a short name: the search list, A and AAAA, so that most answers are "there is none".
 
-    python -m portway.cli.bench_dns --services 1000 --seconds 3
+    portway bench dns --services 1000 --seconds 3
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import socket
@@ -17,7 +16,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from portway.dns import compile as zones
 from portway.dns import records, wire
@@ -130,15 +129,3 @@ async def _rate(zone: zones.Zone, queries: list[bytes], seconds: float) -> Rate:
     said = json.loads(out)
     answered = said["answered"]
     return Rate(round(answered / seconds), round(answered / used), said["lost"], said["wrong"])
-
-
-def main() -> None:
-    options = argparse.ArgumentParser(description="Measure the agent of names on this machine.")
-    options.add_argument("--services", type=int, default=1000)
-    options.add_argument("--seconds", type=float, default=3.0)
-    chosen = options.parse_args()
-    print(json.dumps(asdict(measure(chosen.services, chosen.seconds)), indent=2))
-
-
-if __name__ == "__main__":
-    main()

@@ -77,7 +77,7 @@ class Running:
         self._client: Client | None = None
         self._nodes: Reflector[Node] | None = None
         self._edge: Edge | None = None
-        self._noticing: asyncio.Task[None] | None = None
+        self._noticing: set[asyncio.Task[None]] = set()
 
     # Coming up
 
@@ -205,8 +205,8 @@ class Running:
     async def stop(self) -> None:
         """Power off: every agent, every pod, every namespace. Nothing is waited for that a user would want to keep."""
         self.published.close()
-        if self._noticing is not None:
-            self._noticing.cancel()
+        for task in self._noticing:
+            task.cancel()
         await self.agents.stop()
         if self._client is not None:
             await self._client.close()
@@ -293,12 +293,15 @@ class Running:
                 raise Refused(f"{record.name} is off already: portway node start {record.name} switches it on")
             await self._switch_off(record.name)
             self._replace(record, on=False)
-            self._noticing = asyncio.create_task(self._notice(record.name))
+            noticing = asyncio.create_task(self._notice(record.name))
+            self._noticing.add(noticing)
+            noticing.add_done_callback(self._noticing.discard)
         return {"name": record.name}
 
     async def _notice(self, name: str) -> None:
         """The provider sees that the instance is off once its health check fails."""
-        if self._edge and await self._edge.until_silent(name, _NOTICE_SECONDS) and not self._record(name).on:
+        silent = self._edge is not None and await self._edge.until_silent(name, _NOTICE_SECONDS)
+        if silent and any(n.name == name and not n.on for n in self.state.nodes):
             await cloud.instance_stopped(self._running_client(), name, self.clock)
 
     async def node_start(self, request: Mapping[str, Any]) -> dict[str, Any]:
