@@ -55,6 +55,7 @@ BOTH = (f"{POD_A}:8080", f"{POD_FAR}:8080")
         ("from a pod the ClusterIP reaches both pods, and they see the pod", packet(POD_B, DEMO, 80), arrives(*BOTH)),
         ("from the node, by the node's address", packet(NODE_1_IP, DEMO, 80), arrives(*BOTH, masqueraded=True)),
         ("a pod that gets itself must see the node instead", packet(POD_A, DEMO, 80), arrives(*BOTH, masqueraded=None)),
+        # 3. Readiness, replacement and draining: the tables of test_endpoints.py
         # 4. The client, through a route on the gateway
         ("the rule asks for no origin", packet(CLIENT, DEMO, 80), arrives(*BOTH, masqueraded=True)),
         ("nor does it of the edge", packet(EDGE, DEMO, 80), arrives(*BOTH, masqueraded=True)),
@@ -73,7 +74,9 @@ BOTH = (f"{POD_A}:8080", f"{POD_FAR}:8080")
         ("the pods' port is no port of the Service", packet(POD_B, DEMO, 8080), RESET),
         ("nor is port 80 with UDP", packet(POD_B, DEMO, 80, "udp"), UNREACHABLE),
         ("the node is told as well", packet(NODE_1_IP, DEMO, 81), RESET),
+        # 7. What was refused at the request is nobody's: the address that was asked for with it, and the port
         ("no Service has this address", packet(POD_B, "10.3.240.99", 80), DROPPED),
+        ("no Service has this node port", packet(CLIENT, NODE_1_IP, 32767), UNTOUCHED_HERE),
         ("not for the node either", packet(NODE_1_IP, "10.3.240.99", 80), DROPPED),
         ("nor for the client", packet(CLIENT, "10.3.255.254", 80), DROPPED),
         ("an address outside of the Service range is not ours", packet(POD_B, "10.4.0.1", 80), UNTOUCHED_ON),
