@@ -136,3 +136,10 @@ def test_every_zone_that_can_be_asked_for_has_a_name_of_its_own() -> None:
 def test_a_node_that_fills_a_gap_is_in_the_zone_of_the_one_that_left() -> None:
     left = [n for n in first_nodes(4) if n.name != "node-2"]
     assert topology.zone(next_node("fresh", left).number, 2) == topology.zone(2, 2)
+
+
+@pytest.mark.parametrize("segment", [topology.NODE_NETWORK, "198.51.100.0/24"])
+def test_a_segment_of_the_lab_is_no_route_of_the_users(segment: str) -> None:
+    """Added, it would replace the kernel's own route to the segment; deleted again, it would cut the edge off."""
+    with pytest.raises(topology.NoSuchPlan, match="is a segment of the lab"):
+        topology.route(segment, "node-1", [topology.node("node-1", 1)])
